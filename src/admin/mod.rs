@@ -1,0 +1,4 @@
+//! The admin listener.
+
+mod settings;
+pub use self::settings::Settings;

@@ -1,0 +1,185 @@
+//! What reacts to events. [`Handler`] is the whole contract; the types livehook brings are one file each.
+
+pub mod cloudevent;
+pub mod exec;
+pub mod file;
+pub mod http;
+pub mod log;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use wildmatch::WildMatch;
+
+use crate::event::{Event, Facts, Kind};
+
+/// Reacts to one event. Runs **at least once**: a crash after the effect and before the record of it means a second
+/// call with the same `event.id`. Make a second call harmless.
+pub trait Handler: Send + Sync + 'static {
+    /// [`HandlerError::Transient`] asks for another attempt, [`HandlerError::Permanent`] ends the delivery as dead.
+    /// The future is dropped at the handler's `timeout`; hold nothing across an `.await` that must not be dropped.
+    fn deliver<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), HandlerError>>;
+}
+
+/// Why an attempt failed, and so what comes next. The texts are shown to operators; keep secrets out of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandlerError {
+    /// Trying again may help.
+    #[error("{reason}")]
+    Transient {
+        /// What went wrong.
+        reason: String,
+        /// The other side asked to be left alone for this long.
+        retry_after: Option<Duration>,
+    },
+    /// Trying again cannot help.
+    #[error("{reason}")]
+    Permanent {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl HandlerError {
+    /// Trying again may help.
+    pub fn transient(reason: impl Into<String>) -> Self {
+        Self::Transient { reason: reason.into(), retry_after: None }
+    }
+
+    /// Trying again cannot help.
+    pub fn permanent(reason: impl Into<String>) -> Self {
+        Self::Permanent { reason: reason.into() }
+    }
+}
+
+/// A handler as configured: what it gets, how it is treated, and what it is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which events it gets, and how they are brought to it.
+    pub policy: Policy,
+    /// What it does with them.
+    pub target: Target,
+}
+
+/// Which events a handler gets, and how they are brought to it.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Stable identity: progress is kept under this name.
+    pub name: String,
+    /// Which events it gets.
+    pub filter: Filter,
+    /// Whether the events of one stream wait for each other.
+    pub order: Order,
+    /// How many attempts run at the same time; at least 1.
+    pub concurrency: usize,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// What happens after a failed attempt.
+    pub retry: RetryPolicy,
+}
+
+impl Policy {
+    /// What the configuration defaults to: all events, in order, tried for about a day.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            filter: Filter::default(),
+            order: Order::Stream,
+            concurrency: DEFAULT_CONCURRENCY,
+            timeout: DEFAULT_TIMEOUT,
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+/// Enough to hide a sink's latency, few enough not to flood it.
+pub const DEFAULT_CONCURRENCY: usize = 16;
+/// Longer than any healthy sink takes, short enough that a dead one is noticed.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether deliveries of one stream wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// One at a time per (domain, app, stream), in order of storing. Events that name no stream wait for none.
+    Stream,
+    /// Free.
+    None,
+}
+
+/// After a failed attempt: exponential delays with full jitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts in all before the delivery is dead; at least 1.
+    pub max_attempts: u32,
+    /// Upper bound of the first delay.
+    pub min_delay: Duration,
+    /// Upper bound of all delays.
+    pub max_delay: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// About a day.
+    fn default() -> Self {
+        Self { max_attempts: 300, min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(600) }
+    }
+}
+
+/// Which events a handler gets. The default is all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// These kinds only.
+    pub kinds: Option<Vec<Kind>>,
+    /// Events whose domain matches one of these patterns only; `*` and `?` match.
+    pub domains: Option<Vec<WildMatch>>,
+    /// Events whose stream name matches one of these patterns only.
+    pub streams: Option<Vec<WildMatch>>,
+}
+
+impl Filter {
+    /// Whether an event passes. One that names no domain or stream passes a pattern only if that matches empty text.
+    pub fn matches(&self, facts: &Facts) -> bool {
+        let passes = |patterns: &Option<Vec<WildMatch>>, name: &Option<String>| {
+            patterns.as_ref().is_none_or(|p| p.iter().any(|p| p.matches(name.as_deref().unwrap_or_default())))
+        };
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&facts.kind))
+            && passes(&self.domains, &facts.domain)
+            && passes(&self.streams, &facts.stream)
+    }
+}
+
+/// The handler types livehook brings, with their settings.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each is documented in its module")]
+pub enum Target {
+    Log(log::Settings),
+    File(file::Settings),
+    Http(http::Settings),
+    Exec(exec::Settings),
+}
+
+impl Target {
+    /// The word used for `type` in the configuration.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Log(_) => "log",
+            Self::File(_) => "file",
+            Self::Http(_) => "http",
+            Self::Exec(_) => "exec",
+        }
+    }
+
+    /// Makes the handler: opens its file, reads its certificates. The error says what could not be done.
+    pub fn build(&self) -> Result<Box<dyn Handler>, BuildError> {
+        Ok(match self {
+            Self::Log(settings) => Box::new(log::Log::new(settings)),
+            Self::File(settings) => Box::new(file::File::open(settings)?),
+            Self::Http(settings) => Box::new(http::Http::new(settings)?),
+            Self::Exec(settings) => Box::new(exec::Exec::new(settings)),
+        })
+    }
+}
+
+/// A handler could not be made from its settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BuildError(pub String);

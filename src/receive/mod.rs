@@ -1,0 +1,4 @@
+//! The callback listener.
+
+mod settings;
+pub use self::settings::{Ack, Settings, Unstored};
