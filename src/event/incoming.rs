@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 /// A JSON object with an `event_type`, or an image audit as it was sent before August 2020, which has none.
 #[derive(Clone, Debug)]
 pub struct Incoming<'a> {
+    received: &'a [u8],
     body: Value<'a>,
     members: Vec<(Cow<'a, str>, Value<'a>)>,
     event_type: Option<i64>,
@@ -50,18 +51,18 @@ pub enum Lookup<'a> {
 impl<'a> Incoming<'a> {
     /// Reads a body. Refuses, in this order, what is empty or blank, no JSON object or with several `event_type`, and
     /// what has no number there. A number sent as text is taken.
-    pub fn read(body: &'a [u8]) -> Result<Self, Refusal> {
-        if body.iter().all(u8::is_ascii_whitespace) {
+    pub fn read(received: &'a [u8]) -> Result<Self, Refusal> {
+        if received.iter().all(u8::is_ascii_whitespace) {
             return Err(Refusal::Empty);
         }
         let malformed = |detail: String| Refusal::MalformedJson { detail };
-        let text = std::str::from_utf8(body).map_err(|e| malformed(e.to_string()))?;
+        let text = std::str::from_utf8(received).map_err(|e| malformed(e.to_string()))?;
         let body = json::parse(text).map_err(|e| malformed(e.to_string()))?;
         if body.shape() != Shape::Object {
             return Err(malformed(format!("it is {}", body.shape().name())));
         }
         let members = body.members().map(|(key, value)| (key.text(), value)).collect();
-        let mut incoming = Self { body, members, event_type: None, kind: Kind::Unknown, headers_sign: false };
+        let mut incoming = Self { received, body, members, event_type: None, kind: Kind::Unknown, headers_sign: false };
         match incoming.lookup("event_type") {
             Lookup::Repeated => return Err(malformed("`event_type` is repeated".to_owned())),
             Lookup::Once(value) if is_number(value) => {
@@ -81,6 +82,11 @@ impl<'a> Incoming<'a> {
     /// The whole object.
     pub fn body(&self) -> Value<'a> {
         self.body
+    }
+
+    /// The bytes it was read from.
+    pub fn body_as_received(&self) -> &'a [u8] {
+        self.received
     }
 
     /// What the event tells.
