@@ -90,6 +90,12 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep_until(&self, moment: Timestamp) -> BoxFuture<'static, ()>;
 }
 
+impl fmt::Debug for dyn Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({})", self.now())
+    }
+}
+
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;

@@ -6,6 +6,7 @@ pub mod config;
 pub mod dispatch;
 pub mod event;
 pub mod handler;
+pub mod intake;
 pub mod receive;
 pub mod secret;
 pub mod signature;

@@ -1,4 +1,355 @@
-//! Events, deliveries and quarantine on stable storage.
+//! Events, deliveries and quarantine on stable storage. `store` knows no HTTP and no handler code: it keeps what it is
+//! given, says what is owed, and rings a bell for whoever waits for work.
+//!
+//! Every write goes through one queue to one writer, which takes whatever waits into one transaction and one sync.
+//! A write that has returned is on stable storage.
 
+mod health;
+mod model;
+mod queue;
 mod settings;
+mod sqlite;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+pub use self::model::{
+    Appended, Claim, Claimed, Counts, Delivery, DeliveryFilter, DeliveryState, EventFilter, EventRow, HandlerId,
+    NewEvent, NewRefused, Owed, Page, QuarantineFilter, Quarantined, Settlement, Stored, Verdict,
+};
+use self::queue::{Admission, ClaimRequest, Queue};
 pub use self::settings::{QuarantineSettings, Settings};
+pub use self::sqlite::OpenError;
+use self::sqlite::{Job, Judged, Opening, Pruning, Sqlite, Tx};
+use crate::clock::{Clock, Timestamp};
+use crate::event::{EventId, Reason};
+
+/// Why something was not written or read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// More waits for the store than is allowed to; nothing was queued.
+    #[error("too many callbacks wait for the store")]
+    Full,
+    /// The service is stopping.
+    #[error("the store is closed")]
+    Closed,
+    /// The store refused this one.
+    #[error("the store refused it: {0}")]
+    Refused(String),
+    /// It cannot be read.
+    #[error("the store cannot be read: {0}")]
+    Unreadable(String),
+    /// The cursor is none that a page gave.
+    #[error("the cursor is none of ours; leave it out to begin anew")]
+    Cursor,
+}
+
+/// What came of a person's decision about a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// The delivery as it is now.
+    Is(Delivery),
+    /// It is done already.
+    WasDone,
+    /// There is none of that event and handler.
+    Unknown,
+}
+
+/// How much there is, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Pending deliveries per handler of the configuration.
+    pub pending: BTreeMap<String, u64>,
+    /// Dead deliveries per handler of the configuration.
+    pub dead: BTreeMap<String, u64>,
+    /// Refused callbacks per reason.
+    pub refused: BTreeMap<Reason, u64>,
+}
+
+/// An open store. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queue: Arc<Queue>,
+    sqlite: Sqlite,
+    handlers: Vec<(String, HandlerId, Arc<Notify>)>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+}
+
+/// What an event weighs in the queue beside its body.
+const EVENT_OVERHEAD: usize = 512;
+/// Deliveries a person's decision changes in one transaction: few enough not to keep callbacks waiting.
+const JUDGED_AT_ONCE: usize = 500;
+
+impl Store {
+    /// Opens or creates the store for the handlers of these names. `stall` is how long a write may take before the
+    /// store counts as stuck.
+    pub fn open(
+        settings: Settings,
+        handlers: &[String],
+        stall: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let queue = Arc::new(Queue::new(settings.queue_count, settings.queue_bytes));
+        let opening = Opening { url: &settings.url, bounds: settings.quarantine, handlers, stall };
+        let (sqlite, bells) = Sqlite::open(&opening, &queue, Arc::clone(&clock))?;
+        let handlers = handlers.iter().cloned().zip(bells).map(|(name, (id, bell))| (name, id, bell)).collect();
+        Ok(Self(Arc::new(Inner { queue, sqlite, handlers, clock, settings })))
+    }
+
+    /// The number of a handler of the configuration.
+    pub fn handler(&self, name: &str) -> Option<HandlerId> {
+        self.0.handlers.iter().find(|(own, ..)| own == name).map(|(_, id, _)| *id)
+    }
+
+    /// Rings when there may be something for a handler. Listen before looking.
+    pub fn bell(&self, handler: HandlerId) -> Arc<Notify> {
+        let found = self.0.handlers.iter().find(|(_, id, _)| *id == handler);
+        found.map(|(_, _, bell)| Arc::clone(bell)).unwrap_or_default()
+    }
+
+    /// Stores an event and what is owed of it. Dropping the future takes nothing back: what is queued will be stored.
+    pub async fn append(&self, new: NewEvent) -> Result<Appended, StoreError> {
+        let bytes = new.event.body.len() + EVENT_OVERHEAD;
+        self.write(bytes, Admission::Bounded, move |tx| sqlite::append(tx, &new)).await
+    }
+
+    /// Keeps a refused callback.
+    pub async fn refuse(&self, new: NewRefused) -> Result<(), StoreError> {
+        let bytes = new.body.len() + EVENT_OVERHEAD;
+        self.write(bytes, Admission::Bounded, move |tx| sqlite::keep(tx, &new, false).map(|_| ())).await
+    }
+
+    /// Keeps a refused callback unless the same one is kept already. Returns whether it is new.
+    pub async fn refuse_unless_known(&self, new: NewRefused) -> Result<bool, StoreError> {
+        let bytes = new.body.len() + EVENT_OVERHEAD;
+        self.write(bytes, Admission::Bounded, move |tx| sqlite::keep(tx, &new, true)).await
+    }
+
+    /// Takes at most `limit` deliveries that are due into hand, oldest first. Empty while the store is in trouble.
+    pub async fn claim(&self, handler: HandlerId, limit: usize) -> Claimed {
+        let (reply, claimed) = oneshot::channel();
+        self.0.queue.claim(ClaimRequest { handler, now: self.0.clock.now(), limit, reply });
+        claimed.await.unwrap_or_default()
+    }
+
+    /// Records what came of an attempt.
+    pub async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), StoreError> {
+        let key = claim.into_key();
+        self.write(0, Admission::Always, move |tx| sqlite::settle(tx, key, &settlement)).await
+    }
+
+    /// Applies a person's decision to one delivery.
+    pub async fn judge(&self, id: EventId, handler: String, verdict: Verdict) -> Result<Decided, StoreError> {
+        let judged = self.write(0, Admission::Always, move |tx| sqlite::judge(tx, id, &handler, verdict)).await?;
+        Ok(match judged {
+            Judged::Is(delivery) => Decided::Is(delivery),
+            Judged::WasDone => Decided::WasDone,
+            Judged::Unknown => Decided::Unknown,
+        })
+    }
+
+    /// Applies a person's decision to all deliveries a filter matches; without one it only counts them.
+    pub async fn judge_many(&self, filter: DeliveryFilter, verdict: Option<Verdict>) -> Result<Counts, StoreError> {
+        let mut sum = Counts::default();
+        let mut after = None;
+        loop {
+            let filter = filter.clone();
+            let work = move |tx: &mut Tx<'_>| sqlite::judge_many(tx, &filter, verdict, after, JUDGED_AT_ONCE);
+            let (counts, next) = self.write(0, Admission::Always, work).await?;
+            sum = Counts { matched: sum.matched + counts.matched, changed: sum.changed + counts.changed };
+            after = next;
+            if after.is_none() {
+                return Ok(sum);
+            }
+        }
+    }
+
+    /// A page of events, newest first.
+    pub async fn events(
+        &self,
+        filter: EventFilter,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<EventRow>, StoreError> {
+        let before = cursor.map(parse_cursor).transpose()?;
+        self.read(move |db| sqlite::list_events(db, &filter, limit, before)).await
+    }
+
+    /// Everything known of one event.
+    pub async fn event(&self, id: EventId) -> Result<Option<Stored>, StoreError> {
+        self.read(move |db| sqlite::find_event(db, id)).await
+    }
+
+    /// A page of deliveries, those of the newest events first.
+    pub async fn deliveries(
+        &self,
+        filter: DeliveryFilter,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<Delivery>, StoreError> {
+        let before = cursor.map(|cursor| {
+            let (seq, handler) = cursor.split_once('.').ok_or(StoreError::Cursor)?;
+            Ok::<_, StoreError>((parse_cursor(seq)?, parse_cursor(handler)?))
+        });
+        let before = before.transpose()?;
+        self.read(move |db| sqlite::list_deliveries(db, &filter, limit, before)).await
+    }
+
+    /// A page of refused callbacks, newest first.
+    pub async fn quarantine(
+        &self,
+        filter: QuarantineFilter,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<Quarantined>, StoreError> {
+        let before = cursor.map(parse_cursor).transpose()?;
+        self.read(move |db| sqlite::list_refused(db, filter, limit, before)).await
+    }
+
+    /// One refused callback with the part of its body that was kept.
+    pub async fn refused(&self, id: i64) -> Result<Option<(Quarantined, Bytes)>, StoreError> {
+        self.read(move |db| sqlite::find_refused(db, id)).await
+    }
+
+    /// Why an event cannot be taken at present; none when it can.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.sqlite.shared.trouble()
+    }
+
+    /// How much there is, as of the last commit.
+    pub fn tally(&self) -> Tally {
+        let counts = self.0.sqlite.shared.tally();
+        let by_name = |of: &BTreeMap<HandlerId, i64>| {
+            let count = |id| u64::try_from(of.get(id).copied().unwrap_or(0)).unwrap_or(0);
+            self.0.handlers.iter().map(|(name, id, _)| (name.clone(), count(id))).collect()
+        };
+        let refused = counts.refused.iter().map(|(reason, (n, _))| (*reason, u64::try_from(*n).unwrap_or(0)));
+        Tally { pending: by_name(&counts.pending), dead: by_name(&counts.dead), refused: refused.collect() }
+    }
+
+    /// Receipt of the oldest event that is pending for a handler.
+    pub async fn oldest_pending(&self, handler: HandlerId) -> Result<Option<Timestamp>, StoreError> {
+        self.read(move |db| sqlite::oldest_pending(db, handler)).await
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.0.sqlite.bytes()
+    }
+
+    /// Forgets what is due to be forgotten, step by step so that callbacks need not wait. Returns how many events went.
+    pub async fn prune(&self) -> Result<u64, StoreError> {
+        let settings = &self.0.settings;
+        let now = self.0.clock.now();
+        let remember_since = now.minus(settings.dedup_window);
+        let received_before = now.minus(settings.retention);
+        self.write(0, Admission::Always, move |tx| sqlite::drop_forgotten(tx, remember_since)).await?;
+        let mut pruned = 0;
+        let mut after = 0;
+        loop {
+            let any_age = match settings.max_bytes {
+                Some(max) => self.bytes_used().await? > max,
+                None => false,
+            };
+            let pruning = Pruning { received_before, any_age, remember_since };
+            let step = self.write(0, Admission::Always, move |tx| sqlite::prune_step(tx, pruning, after)).await?;
+            pruned += step.events;
+            match step.next {
+                Some(next) => after = next,
+                None => return Ok(pruned),
+            }
+        }
+    }
+
+    /// Takes nothing more, writes what waits, and closes; what cannot be written in that time stays unwritten.
+    pub async fn close(&self, patience: Duration) {
+        self.0.queue.close();
+        let inner = Arc::clone(&self.0);
+        let _ = tokio::task::spawn_blocking(move || inner.sqlite.join(patience)).await;
+    }
+
+    async fn bytes_used(&self) -> Result<u64, StoreError> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.sqlite.bytes_used()).await
+    }
+
+    async fn write<T: Send + fmt::Debug + 'static>(
+        &self,
+        bytes: usize,
+        admission: Admission,
+        work: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, outcome) = oneshot::channel();
+        let job = Box::new(Write { bytes, work, done: None, reply });
+        self.0.queue.push(job, admission).map_err(|refused| match refused {
+            queue::Refused::Full => StoreError::Full,
+            queue::Refused::Closed => StoreError::Closed,
+        })?;
+        outcome.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.sqlite.read(work)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(|error| StoreError::Unreadable(error.to_string())),
+        Err(_) => Err(StoreError::Closed),
+    }
+}
+
+fn parse_cursor(text: &str) -> Result<i64, StoreError> {
+    text.parse().map_err(|_| StoreError::Cursor)
+}
+
+/// A write with somebody who waits for its outcome.
+struct Write<T, F> {
+    bytes: usize,
+    work: F,
+    done: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> fmt::Debug for Write<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Write").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send, F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send> Job for Write<T, F> {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+        self.done = Some((self.work)(tx)?);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, failure: Option<String>) {
+        let outcome = match (failure, self.done) {
+            (Some(failure), _) => Err(StoreError::Refused(failure)),
+            (None, Some(done)) => Ok(done),
+            (None, None) => Err(StoreError::Closed),
+        };
+        // Whoever waited may have run out of patience; the write stands all the same.
+        let _ = self.reply.send(outcome);
+    }
+}

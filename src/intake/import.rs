@@ -1,0 +1,281 @@
+//! Callbacks and events that come back in as lines of text: spills from standard error, and exported events.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{Callback, Excess, Intake, Ruling, Terms};
+use crate::clock::Timestamp;
+use crate::event::{Event, EventId, Identity, Incoming, Reason, Verification, payload};
+use crate::signature::LegacyHeaders;
+use crate::store::{Appended, NewEvent, StoreError};
+
+/// What became of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Imported {
+    /// A new event.
+    Event,
+    /// We had it.
+    Duplicate,
+    /// Kept in quarantine.
+    Refused,
+    /// Some other line of a log.
+    Nothing,
+}
+
+/// A line that cannot be imported.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// It says nothing we understand.
+    #[error("{0}")]
+    Line(String),
+    /// The store does not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A callback that went to standard error because the store could not confirm it in time.
+#[derive(Debug, Deserialize)]
+struct Spill {
+    received_at: String,
+    path: String,
+    refusal: Option<String>,
+    body_base64: String,
+    #[serde(default)]
+    bytes: Option<u64>,
+    #[serde(default)]
+    headers: LegacyHeaders,
+}
+
+/// A line of an export: a CloudEvent and the body it was made from.
+#[derive(Debug, Deserialize)]
+struct Exported {
+    id: EventId,
+    receivedat: String,
+    verification: String,
+    rawbody_base64: String,
+}
+
+/// How often and how long a full queue is waited for: half a minute in all.
+const FULL_RETRIES: u32 = 300;
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+
+/// The line of a spill, without line break.
+pub fn spill_line(callback: &Callback, refusal: Option<Reason>) -> String {
+    let mut line = serde_json::json!({
+        "spill": 1,
+        "received_at": callback.received_at.rfc3339(),
+        "path": callback.path,
+        "refusal": refusal.map(Reason::slug),
+        "body_base64": BASE64.encode(&callback.body),
+    });
+    if let Some(excess) = callback.excess {
+        line["bytes"] = excess.read.into();
+    }
+    if !callback.headers.is_empty() {
+        line["headers"] = serde_json::to_value(&callback.headers).unwrap_or_default();
+    }
+    line.to_string()
+}
+
+impl Intake {
+    /// Takes a spill or an exported event back in. A spill is checked as of its receipt, but not for the URL token,
+    /// which is not in it; an exported event is taken as it is, with its id, and owed to nobody: it was delivered where
+    /// it comes from, and can be replayed.
+    pub async fn import(&self, line: &str) -> Result<Imported, ImportError> {
+        let value: serde_json::Value =
+            serde_json::from_str(line).map_err(|error| ImportError::Line(format!("it is no JSON: {error}")))?;
+        let read = |error: serde_json::Error| ImportError::Line(error.to_string());
+        if value.get("spill").is_some() {
+            return self.import_spill(serde_json::from_value(value).map_err(read)?).await;
+        }
+        if value.get("specversion").is_some() {
+            return self.import_event(serde_json::from_value(value).map_err(read)?).await;
+        }
+        if value.get("timestamp").is_some() && value.get("level").is_some() {
+            return Ok(Imported::Nothing);
+        }
+        Err(ImportError::Line("it is neither a spilled callback nor an exported event".to_owned()))
+    }
+
+    async fn import_spill(&self, spill: Spill) -> Result<Imported, ImportError> {
+        let refusal = spill.refusal.as_deref().map(str::parse::<Reason>).transpose();
+        let refusal = refusal.map_err(|error| ImportError::Line(error.to_string()))?;
+        let body = decode(&spill.body_base64)?;
+        let read = spill.bytes.unwrap_or(body.len() as u64);
+        let callback = Callback {
+            received_at: moment(&spill.received_at)?,
+            path: spill.path,
+            route: None,
+            token: None,
+            headers: spill.headers,
+            excess: (refusal == Some(Reason::TooLarge)).then_some(Excess { limit: body.len(), read }),
+            body,
+        };
+        // One that was refused for its token carried none that was right, and is looked at as carrying none.
+        match self.rule_on(&callback, Terms { token: refusal == Some(Reason::Token), force: false }) {
+            Ruling::Refused(refused) => {
+                let new = self.patiently(|| self.store.refuse_unless_known((*refused).clone())).await?;
+                Ok(if new { Imported::Refused } else { Imported::Duplicate })
+            }
+            Ruling::Event(admitted) => {
+                let appended = self.patiently(|| self.store.append(admitted.new.clone())).await?;
+                self.count(admitted.new.event.facts.kind.slug(), admitted.new.event.received_at, appended);
+                Ok(imported(appended))
+            }
+        }
+    }
+
+    async fn import_event(&self, exported: Exported) -> Result<Imported, ImportError> {
+        let body = decode(&exported.rawbody_base64)?;
+        let unknown = || ImportError::Line(format!("`{}` is no verification", exported.verification));
+        let verification = Verification::from_slug(&exported.verification).ok_or_else(unknown)?;
+        let incoming = Incoming::read(&body).map_err(|refusal| ImportError::Line(refusal.to_string()))?;
+        let reading = payload::read(incoming.kind(), incoming.body());
+        let facts = incoming.facts();
+        let identity = Identity::of(incoming.body(), facts.occurred_at, reading.natural_key.as_deref());
+        let received_at = moment(&exported.receivedat)?;
+        let event = Event { id: exported.id, facts, received_at, verification, body: body.clone() };
+        let new = NewEvent { event, identity, drift: reading.drift, owed: Vec::new(), readmitted: None };
+        Ok(imported(self.patiently(|| self.store.append(new.clone())).await?))
+    }
+
+    /// An import waits while the queue is full: callbacks go first.
+    async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        write: impl Fn() -> F,
+    ) -> Result<T, StoreError> {
+        for _ in 0..FULL_RETRIES {
+            match write().await {
+                Err(StoreError::Full) => tokio::time::sleep(FULL_PAUSE).await,
+                outcome => return outcome,
+            }
+        }
+        Err(StoreError::Full)
+    }
+}
+
+fn imported(appended: Appended) -> Imported {
+    match appended {
+        Appended::Stored { .. } => Imported::Event,
+        Appended::Duplicate(_) => Imported::Duplicate,
+    }
+}
+
+fn decode(base64: &str) -> Result<Bytes, ImportError> {
+    BASE64.decode(base64).map(Bytes::from).map_err(|error| ImportError::Line(format!("its body is no Base64: {error}")))
+}
+
+fn moment(text: &str) -> Result<Timestamp, ImportError> {
+    Timestamp::parse_rfc3339(text).ok_or_else(|| ImportError::Line(format!("`{text}` is no time")))
+}
+
+/// Lines as we wrote them, made of lines as a container's log holds them: Docker's `{"log":…}` and the CRI's
+/// `TIME STREAM P|F TEXT` are stripped, and what they split is joined. Lines of other framing come through unchanged.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// Parts of a line that is not complete, with the number of the first, by stream.
+    partial: HashMap<String, (u64, String)>,
+    number: u64,
+    ready: VecDeque<(u64, String)>,
+}
+
+#[derive(Deserialize)]
+struct DockerLine {
+    log: String,
+    stream: String,
+}
+
+/// The text in the frame of a container's log.
+struct Framed {
+    text: String,
+    stream: String,
+    ends_line: bool,
+}
+
+impl Lines {
+    /// Takes the next line of the file.
+    pub fn push(&mut self, line: &str) {
+        self.number += 1;
+        let Some(framed) = unframe(line) else {
+            self.complete(self.number, line.to_owned());
+            return;
+        };
+        let (number, mut joined) = self.partial.remove(&framed.stream).unwrap_or((self.number, String::new()));
+        joined.push_str(&framed.text);
+        if !framed.ends_line {
+            self.partial.insert(framed.stream, (number, joined));
+        } else if joined.trim_start().starts_with('{') {
+            // Anything else in a container's log is some other line of the service.
+            self.complete(number, joined);
+        }
+    }
+
+    /// The file has ended: what was joined so far are lines.
+    pub fn end(&mut self) {
+        for (number, joined) in std::mem::take(&mut self.partial).into_values() {
+            self.complete(number, joined);
+        }
+    }
+
+    /// The next complete line, with the number of the line it began in.
+    pub fn pop(&mut self) -> Option<(u64, String)> {
+        self.ready.pop_front()
+    }
+
+    fn complete(&mut self, number: u64, line: String) {
+        if !line.trim().is_empty() {
+            self.ready.push_back((number, line));
+        }
+    }
+}
+
+fn unframe(line: &str) -> Option<Framed> {
+    if let Ok(DockerLine { log, stream }) = serde_json::from_str(line) {
+        return Some(Framed { text: log.trim_end_matches('\n').to_owned(), stream, ends_line: log.ends_with('\n') });
+    }
+    let mut parts = line.splitn(4, ' ');
+    let (time, stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_cri = matches!(stream, "stderr" | "stdout") && matches!(tag, "P" | "F");
+    if !is_cri || Timestamp::parse_rfc3339(time).is_none() {
+        return None;
+    }
+    Some(Framed { text: text.to_owned(), stream: stream.to_owned(), ends_line: tag == "F" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(lines: &[&str]) -> Vec<(u64, String)> {
+        let mut all = Lines::default();
+        lines.iter().for_each(|line| all.push(line));
+        all.end();
+        std::iter::from_fn(|| all.pop()).collect()
+    }
+
+    #[test]
+    fn lines_are_stripped_of_their_frames_and_joined() {
+        let spill = (1, r#"{"spill":1}"#.to_owned());
+        assert_eq!(joined(&[r#"{"spill":1}"#, ""]), [spill.clone()]);
+        assert_eq!(
+            joined(&[
+                r#"{"log":"{\"spill\"","stream":"stderr","time":"2023-10-06T00:17:09.66Z"}"#,
+                r#"{"log":":1}\n","stream":"stderr","time":"2023-10-06T00:17:09.66Z"}"#,
+            ]),
+            [spill.clone()]
+        );
+        assert_eq!(
+            joined(&[
+                r#"2023-10-06T00:17:09.669794202Z stderr P {"spill""#,
+                r"2023-10-06T00:17:09.669794203Z stderr F :1}",
+                r"2023-10-06T00:17:09.669794203Z stderr F some text of a log",
+            ]),
+            [spill]
+        );
+    }
+}

@@ -1,0 +1,266 @@
+//! From bytes to the store, without HTTP: what is checked, in which order, and what becomes of it. The same code serves
+//! callbacks, `readmit` and `import`. `intake` decides on no answer and knows no status.
+
+mod import;
+mod readmit;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::ContextV7;
+
+pub use self::import::{ImportError, Imported, Lines, spill_line};
+pub use self::readmit::Readmitted;
+use crate::clock::{Clock, Timestamp};
+use crate::event::{Event, EventId, Identity, Incoming, Kind, Reason, Refusal, Verification, payload};
+use crate::handler::{Filter, Order, Policy};
+use crate::signature::{self, LegacyHeaders};
+use crate::store::{Appended, NewEvent, NewRefused, Owed, Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// A callback as it came in.
+#[derive(Clone, Debug)]
+pub struct Callback {
+    /// When its last byte had arrived.
+    pub received_at: Timestamp,
+    /// The path it was posted to, without query.
+    pub path: String,
+    /// The kind its route is named for; none on the route for all.
+    pub route: Option<Kind>,
+    /// What the query carried as `token`, decoded.
+    pub token: Option<String>,
+    /// The headers that sign image audits of before August 2020.
+    pub headers: LegacyHeaders,
+    /// The body; of one that is too large the beginning.
+    pub body: Bytes,
+    /// Set when the body was larger than the limit.
+    pub excess: Option<Excess>,
+}
+
+/// A body larger than the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Excess {
+    /// The limit, in bytes.
+    pub limit: usize,
+    /// Bytes that were read before reading ended.
+    pub read: u64,
+}
+
+/// What a callback turned out to be; nothing is stored yet.
+#[derive(Debug)]
+pub enum Ruling {
+    /// An event to be stored.
+    Event(Box<Admitted>),
+    /// To be kept in quarantine.
+    Refused(Box<NewRefused>),
+}
+
+/// An event that passed every check.
+#[derive(Debug)]
+pub struct Admitted {
+    new: NewEvent,
+    key: Option<String>,
+    misrouted: bool,
+}
+
+/// What became of a callback; all of it is on stable storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// A new event.
+    Stored(EventId),
+    /// A copy of one we have.
+    Duplicate,
+    /// Kept in quarantine.
+    Quarantined(Reason),
+}
+
+/// The way in.
+pub struct Intake {
+    store: Store,
+    signature: signature::Settings,
+    routes: Vec<(Owed, Filter)>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    ids: ContextV7,
+}
+
+/// How strictly a callback is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Terms {
+    /// Whether the URL must carry the token.
+    token: bool,
+    /// Whether a signature that fails is overlooked.
+    force: bool,
+}
+
+impl Intake {
+    /// A way into `store` for events that go to handlers with these policies.
+    pub fn new(
+        store: Store,
+        signature: signature::Settings,
+        policies: &[Policy],
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Self {
+        let route = |policy: &Policy| {
+            let handler = store.handler(&policy.name)?;
+            Some((Owed { handler, ordered: policy.order == Order::Stream }, policy.filter.clone()))
+        };
+        let routes = policies.iter().filter_map(route).collect();
+        Self { store, signature, routes, clock, metrics, ids: ContextV7::new() }
+    }
+
+    /// The store it leads to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Looks at a callback: pure but for the id it gives.
+    pub fn rule(&self, callback: &Callback) -> Ruling {
+        self.rule_on(callback, Terms { token: true, force: false })
+    }
+
+    /// Brings a ruling onto stable storage. Dropping the future takes nothing back.
+    pub async fn keep(&self, ruling: Ruling) -> Result<Receipt, StoreError> {
+        match ruling {
+            Ruling::Event(admitted) => self.keep_event(*admitted).await,
+            Ruling::Refused(refused) => {
+                let reason = refused.reason;
+                tracing::warn!(%reason, detail = refused.detail, path = refused.path, "callback refused");
+                self.metrics.callbacks_quarantined_total.with_label_values(&[reason.slug()]).inc();
+                self.store.refuse(*refused).await?;
+                Ok(Receipt::Quarantined(reason))
+            }
+        }
+    }
+
+    fn rule_on(&self, callback: &Callback, terms: Terms) -> Ruling {
+        match self.admit(callback, terms) {
+            Ok(admitted) => Ruling::Event(Box::new(admitted)),
+            Err(refusal) => Ruling::Refused(Box::new(refused(callback, &refusal))),
+        }
+    }
+
+    fn admit(&self, callback: &Callback, terms: Terms) -> Result<Admitted, Refusal> {
+        if terms.token {
+            self.check_token(callback)?;
+        }
+        if let Some(excess) = callback.excess {
+            return Err(Refusal::TooLarge { limit: excess.limit });
+        }
+        let incoming = Incoming::read(&callback.body)?;
+        let (verification, key) = self.check_signature(&incoming, callback, terms)?;
+        let reading = payload::read(incoming.kind(), incoming.body());
+        let facts = incoming.facts();
+        let identity = Identity::of(incoming.body(), facts.occurred_at, reading.natural_key.as_deref());
+        let owed = self.routes.iter().filter(|(_, filter)| filter.matches(&facts)).map(|(owed, _)| *owed).collect();
+        let misrouted = callback.route.is_some_and(|route| route != facts.kind);
+        let event = Event {
+            id: self.next_id(),
+            facts,
+            received_at: callback.received_at,
+            verification,
+            body: callback.body.clone(),
+        };
+        let new = NewEvent { event, identity, drift: reading.drift, owed, readmitted: None };
+        Ok(Admitted { new, key, misrouted })
+    }
+
+    fn check_token(&self, callback: &Callback) -> Result<(), Refusal> {
+        let Some(secret) = &self.signature.url_token else {
+            return Ok(());
+        };
+        let given = callback.token.as_deref().unwrap_or_default();
+        if secret.matches(given.as_bytes()) { Ok(()) } else { Err(Refusal::Token) }
+    }
+
+    fn check_signature(
+        &self,
+        incoming: &Incoming<'_>,
+        callback: &Callback,
+        terms: Terms,
+    ) -> Result<(Verification, Option<String>), Refusal> {
+        match signature::verify(incoming, &callback.headers, &self.signature, callback.received_at) {
+            Ok(verified) => {
+                let verification =
+                    if verified.key().is_some() { Verification::Verified } else { Verification::Unsigned };
+                Ok((verification, verified.key().map(str::to_owned)))
+            }
+            Err(_) if terms.force => Ok((Verification::Forced, None)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn next_id(&self) -> EventId {
+        let now = self.clock.now().millis().max(0).unsigned_abs();
+        let nanos = u32::try_from(now % 1000).unwrap_or(0) * 1_000_000;
+        EventId::new_v7(uuid::Timestamp::from_unix(&self.ids, now / 1000, nanos))
+    }
+
+    async fn keep_event(&self, admitted: Admitted) -> Result<Receipt, StoreError> {
+        let Admitted { new, key, misrouted } = admitted;
+        let kind = new.event.facts.kind.slug();
+        let (received_at, occurred_at) = (new.event.received_at, new.event.facts.occurred_at);
+        if let Some(key) = &key {
+            self.metrics.signature_key_matches_total.with_label_values(&[key]).inc();
+        }
+        if misrouted {
+            self.metrics.callbacks_misrouted_total.with_label_values(&[kind]).inc();
+        }
+        let appended = self.append(new).await?;
+        if let Some(occurred_at) = occurred_at {
+            let lag = self.clock.now().since(occurred_at).as_secs_f64();
+            self.metrics.event_lag_seconds.with_label_values(&[kind]).observe(lag);
+        }
+        self.count(kind, received_at, appended);
+        Ok(match appended {
+            Appended::Stored { id, .. } => Receipt::Stored(id),
+            Appended::Duplicate(_) => Receipt::Duplicate,
+        })
+    }
+
+    fn count(&self, kind: &str, received_at: Timestamp, appended: Appended) {
+        match appended {
+            Appended::Stored { id, drifted } => {
+                self.metrics.events_received_total.with_label_values(&[kind]).inc();
+                self.metrics.events_drift_total.with_label_values(&[kind]).inc_by(u64::from(drifted));
+                #[expect(clippy::cast_precision_loss, reason = "seconds of our time are exact in an f64")]
+                self.metrics.last_event_timestamp_seconds.with_label_values(&[kind]).set(received_at.secs() as f64);
+                tracing::debug!(%id, kind, "event stored");
+            }
+            Appended::Duplicate(id) => {
+                self.metrics.events_duplicate_total.with_label_values(&[kind]).inc();
+                tracing::debug!(id = id.map(tracing::field::display), kind, "copy of an event");
+            }
+        }
+    }
+
+    async fn append(&self, new: NewEvent) -> Result<Appended, StoreError> {
+        let timer = self.metrics.store_append_duration_seconds.with_label_values::<&str>(&[]).start_timer();
+        let appended = self.store.append(new).await;
+        timer.observe_duration();
+        appended
+    }
+}
+
+impl Ruling {
+    /// Why the callback is refused; none for an event.
+    pub fn refusal(&self) -> Option<Reason> {
+        match self {
+            Self::Event(_) => None,
+            Self::Refused(refused) => Some(refused.reason),
+        }
+    }
+}
+
+fn refused(callback: &Callback, refusal: &Refusal) -> NewRefused {
+    NewRefused {
+        received_at: callback.received_at,
+        reason: refusal.reason(),
+        detail: refusal.to_string(),
+        path: callback.path.clone(),
+        body: callback.body.clone(),
+        bytes: callback.excess.map_or(callback.body.len() as u64, |excess| excess.read),
+        headers: callback.headers.clone(),
+    }
+}

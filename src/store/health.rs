@@ -1,0 +1,52 @@
+//! Whether the store can take an event, as far as the last attempts show.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Watched by the writer, asked by readiness probes.
+#[derive(Debug)]
+pub(super) struct Health {
+    state: Mutex<State>,
+    stall: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failure: Option<String>,
+    writing_since: Option<Instant>,
+}
+
+impl Health {
+    /// `stall` is how long a write may take before it counts as stuck.
+    pub(super) fn new(stall: Duration) -> Self {
+        Self { state: Mutex::default(), stall }
+    }
+
+    pub(super) fn begin(&self) {
+        self.lock().writing_since = Some(Instant::now());
+    }
+
+    pub(super) fn end(&self, failure: Option<String>) {
+        let mut state = self.lock();
+        let recovered = state.failure.is_some() && failure.is_none();
+        *state = State { failure, writing_since: None };
+        if recovered {
+            tracing::info!("the store can be written again");
+        }
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.trouble().is_none()
+    }
+
+    /// Why an event cannot be taken at present.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let state = self.lock();
+        let stuck = state.writing_since.map(|since| since.elapsed()).filter(|time| *time > self.stall);
+        state.failure.clone().or_else(|| stuck.map(|time| format!("a write has not returned for {time:.1?}")))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

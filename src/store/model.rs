@@ -1,0 +1,297 @@
+//! What goes into the store and comes out of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::queue::Queue;
+use crate::clock::Timestamp;
+use crate::event::{Event, EventId, Facts, Identity, Kind, Reason, Verification};
+use crate::signature::LegacyHeaders;
+
+/// A handler's number in the store, behind its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HandlerId(pub(super) i64);
+
+/// A delivery to be made of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// To whom.
+    pub handler: HandlerId,
+    /// Whether it waits for earlier ones of its stream.
+    pub ordered: bool,
+}
+
+/// An event to be stored, with the deliveries that come of it.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// The event.
+    pub event: Event,
+    /// What makes copies of it the same.
+    pub identity: Identity,
+    /// How it differs from its documentation.
+    pub drift: Vec<String>,
+    /// Who gets it.
+    pub owed: Vec<Owed>,
+    /// The quarantined callback it was made from, which leaves the quarantine with it.
+    pub readmitted: Option<i64>,
+}
+
+/// What became of an event handed to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is stored now.
+    Stored {
+        /// Our name for it.
+        id: EventId,
+        /// Whether it differs from its documentation, or from another event of its name.
+        drifted: bool,
+    },
+    /// It was here before, under this id; none where the event itself has been pruned and only its identity is known.
+    Duplicate(Option<EventId>),
+}
+
+/// A callback that was refused, to be kept.
+#[derive(Clone, Debug)]
+pub struct NewRefused {
+    /// When it had arrived.
+    pub received_at: Timestamp,
+    /// Why it was refused.
+    pub reason: Reason,
+    /// The same with the facts, for people.
+    pub detail: String,
+    /// The path it was posted to, without query.
+    pub path: String,
+    /// Its body; of one that was too large the beginning.
+    pub body: Bytes,
+    /// Bytes that were read of the body.
+    pub bytes: u64,
+    /// Headers that sign it, where it carried them.
+    pub headers: LegacyHeaders,
+}
+
+/// An event as it is listed.
+#[derive(Clone, Debug)]
+pub struct EventRow {
+    /// Its place in the order of storing.
+    pub seq: i64,
+    /// Our name for it.
+    pub id: EventId,
+    /// What it says about itself.
+    pub facts: Facts,
+    /// When it had arrived.
+    pub received_at: Timestamp,
+    /// How far its sender is known.
+    pub verification: Verification,
+    /// Copies that came after it.
+    pub duplicates: u64,
+    /// Length of its body.
+    pub bytes: u64,
+}
+
+/// An event with everything known of it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// As it is listed.
+    pub row: EventRow,
+    /// The event.
+    pub event: Event,
+    /// How it differs from its documentation.
+    pub drift: Vec<String>,
+    /// Its deliveries, by the handlers' names.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// Which events to list; newest first.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "named like what they compare with")]
+pub struct EventFilter {
+    pub kind: Option<Kind>,
+    pub domain: Option<String>,
+    pub app: Option<String>,
+    pub stream: Option<String>,
+    pub verification: Option<Verification>,
+    /// Received at or after.
+    pub since: Option<Timestamp>,
+    /// Received before.
+    pub until: Option<Timestamp>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where the next page begins; none: this was the last.
+    pub next: Option<String>,
+}
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryState {
+    /// Still owed.
+    Pending,
+    /// Made.
+    Done,
+    /// Given up; nobody tries again without a person.
+    Dead,
+    /// Given up by a person.
+    Dropped,
+}
+
+impl DeliveryState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Done, Self::Dead, Self::Dropped];
+
+    /// The name in the API.
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Done => "done",
+            Self::Dead => "dead",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_slug(slug: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.slug() == slug)
+    }
+}
+
+/// One event owed to one handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The event.
+    pub event_id: EventId,
+    /// The handler's name.
+    pub handler: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Whether a person asked for it once more.
+    pub replay: bool,
+    /// Attempts since the last fresh allowance.
+    pub attempts: u32,
+    /// When it is tried next; none unless pending.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Why the last failed attempt failed.
+    pub last_error: Option<String>,
+    /// When this row last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Which deliveries to list or change.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Of this handler.
+    pub handler: Option<String>,
+    /// In this state.
+    pub state: Option<DeliveryState>,
+    /// Of events received at or after.
+    pub since: Option<Timestamp>,
+    /// Of events received before.
+    pub until: Option<Timestamp>,
+}
+
+/// What a person decides about deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Pending, dead or dropped becomes pending and due now, with a fresh allowance of attempts.
+    Retry,
+    /// Pending or dead becomes dropped.
+    Drop,
+}
+
+/// What a change of many deliveries found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Deliveries the filter matched.
+    pub matched: u64,
+    /// Deliveries that are different now.
+    pub changed: u64,
+}
+
+/// A refused callback as it is listed.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "named like the fields of what was refused")]
+pub struct Quarantined {
+    pub id: i64,
+    pub received_at: Timestamp,
+    pub reason: Reason,
+    pub path: String,
+    pub bytes: u64,
+    /// Whether only the beginning of the body was kept.
+    pub truncated: bool,
+    pub detail: String,
+    pub headers: LegacyHeaders,
+}
+
+/// Which refused callbacks to list; newest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QuarantineFilter {
+    /// Refused for this.
+    pub reason: Option<Reason>,
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is made.
+    Done,
+    /// It is tried again.
+    Retry {
+        /// Not before this moment.
+        due: Timestamp,
+        /// Why the attempt failed.
+        error: String,
+    },
+    /// It is given up.
+    Dead {
+        /// Why the attempt failed.
+        error: String,
+    },
+}
+
+/// Deliveries claimed for a handler.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// At most one of each stream that is kept in order.
+    pub claims: Vec<Claim>,
+    /// When the next of those that wait is due, as far as the store can tell.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A delivery in hand: nobody else gets it until it is settled. Settled by value, so at most once; dropped unsettled it
+/// goes back.
+#[derive(Debug)]
+pub struct Claim {
+    pub(super) key: ClaimKey,
+    /// What is to be delivered.
+    pub event: Event,
+    /// The number of the attempt that is to be made, from 1.
+    pub attempt: u32,
+    pub(super) release: Option<Arc<Queue>>,
+}
+
+/// A delivery's place in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClaimKey {
+    pub(super) handler: HandlerId,
+    pub(super) seq: i64,
+}
+
+impl Claim {
+    /// Takes the key; the claim no longer goes back by itself.
+    pub(super) fn into_key(mut self) -> ClaimKey {
+        self.release = None;
+        self.key
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(queue) = self.release.take() {
+            queue.release(self.key);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The way to the writer: a queue with bounds on count and bytes, and beside it the requests that write nothing.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::model::{ClaimKey, Claimed, HandlerId};
+use super::sqlite::Job;
+use crate::clock::Timestamp;
+
+/// Jobs waiting for the writer.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    count_max: usize,
+    bytes_max: usize,
+}
+
+/// Whether a job counts against the bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// A callback: refused when the queue is full.
+    Bounded,
+    /// Our own bookkeeping, bounded by what causes it: always taken.
+    Always,
+}
+
+/// A wish for deliveries.
+#[derive(Debug)]
+pub(super) struct ClaimRequest {
+    pub(super) handler: HandlerId,
+    pub(super) now: Timestamp,
+    pub(super) limit: usize,
+    pub(super) reply: oneshot::Sender<Claimed>,
+}
+
+/// Everything the writer takes at once.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) jobs: Vec<Box<dyn Job>>,
+    pub(super) claims: Vec<ClaimRequest>,
+    pub(super) released: Vec<ClaimKey>,
+    /// No job will come any more.
+    pub(super) closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: VecDeque<Box<dyn Job>>,
+    /// Bytes of the jobs that wait and of those the writer has in hand.
+    bytes: usize,
+    /// Jobs the writer has in hand.
+    in_hand: usize,
+    claims: Vec<ClaimRequest>,
+    released: Vec<ClaimKey>,
+    closed: bool,
+}
+
+/// Enough for the largest batch that pays; more only makes the first of them wait.
+const BATCH_MAX: usize = 1024;
+
+/// The queue is full, or closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Full,
+    Closed,
+}
+
+impl Queue {
+    pub(super) fn new(count_max: usize, bytes_max: usize) -> Self {
+        Self { waiting: Mutex::default(), arrived: Condvar::new(), count_max, bytes_max }
+    }
+
+    pub(super) fn push(&self, job: Box<dyn Job>, admission: Admission) -> Result<(), Refused> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(Refused::Closed);
+        }
+        let bytes = job.bytes();
+        let full = waiting.jobs.len() + waiting.in_hand >= self.count_max
+            || waiting.bytes.saturating_add(bytes) > self.bytes_max;
+        if full && admission == Admission::Bounded {
+            return Err(Refused::Full);
+        }
+        waiting.bytes += bytes;
+        waiting.jobs.push_back(job);
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// A request after the queue was closed gets no reply: its sender is dropped.
+    pub(super) fn claim(&self, request: ClaimRequest) {
+        let mut waiting = self.lock();
+        if !waiting.closed {
+            waiting.claims.push(request);
+            drop(waiting);
+            self.arrived.notify_one();
+        }
+    }
+
+    pub(super) fn release(&self, key: ClaimKey) {
+        self.lock().released.push(key);
+        self.arrived.notify_one();
+    }
+
+    /// Nothing is taken any more; what waits is still worked on.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_one();
+    }
+
+    /// Waits until there is something to do, at most for `patience`.
+    pub(super) fn take(&self, patience: Duration) -> Taken {
+        let nothing = |w: &mut Waiting| w.jobs.is_empty() && w.claims.is_empty() && w.released.is_empty() && !w.closed;
+        let (mut waiting, _) =
+            self.arrived.wait_timeout_while(self.lock(), patience, nothing).unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.jobs.len().min(BATCH_MAX);
+        let jobs: Vec<_> = waiting.jobs.drain(..count).collect();
+        waiting.in_hand += jobs.len();
+        Taken {
+            jobs,
+            claims: std::mem::take(&mut waiting.claims),
+            released: std::mem::take(&mut waiting.released),
+            closed: waiting.closed && waiting.jobs.is_empty(),
+        }
+    }
+
+    /// Like [`take`](Self::take), but leaves the jobs where they are and sleeps through their arrival: the writer has its
+    /// hands full with some that fail.
+    pub(super) fn take_no_jobs(&self, patience: Duration) -> Taken {
+        let nothing = |w: &mut Waiting| !w.closed;
+        let (mut waiting, _) =
+            self.arrived.wait_timeout_while(self.lock(), patience, nothing).unwrap_or_else(PoisonError::into_inner);
+        Taken {
+            jobs: Vec::new(),
+            claims: std::mem::take(&mut waiting.claims),
+            released: std::mem::take(&mut waiting.released),
+            closed: waiting.closed,
+        }
+    }
+
+    /// Everything that waits, to be told that it waits in vain.
+    pub(super) fn abandon(&self) -> Vec<Box<dyn Job>> {
+        self.lock().jobs.drain(..).collect()
+    }
+
+    /// Jobs that were taken are finished and no longer count.
+    pub(super) fn finished(&self, count: usize, bytes: usize) {
+        let mut waiting = self.lock();
+        waiting.in_hand -= count;
+        waiting.bytes -= bytes;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,106 @@
+//! What the writer keeps in memory about the store, and how a transaction changes it: only by committing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use rusqlite::Connection;
+
+use super::super::model::{ClaimKey, HandlerId};
+use crate::clock::Timestamp;
+use crate::event::Reason;
+
+/// True of the store as of the last commit.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Deliveries that were claimed and not settled.
+    pub(super) in_hand: HashMap<HandlerId, HashSet<i64>>,
+    /// Counts per handler and per reason.
+    pub(super) tally: Tally,
+    /// The place of the next event, and of the next replay, in the order of storing. Gaps do no harm.
+    pub(super) next_seq: i64,
+    /// Whether any identity outlives its event.
+    pub(super) any_forgotten: bool,
+}
+
+/// How much is pending, dead and refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::store) struct Tally {
+    pub(in crate::store) pending: BTreeMap<HandlerId, i64>,
+    pub(in crate::store) dead: BTreeMap<HandlerId, i64>,
+    /// Count and bytes.
+    pub(in crate::store) refused: BTreeMap<Reason, (i64, i64)>,
+}
+
+/// A transaction under way: the connection, what memory says, and what will be different once it is committed.
+pub(in crate::store) struct Tx<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) memory: &'a mut Memory,
+    pub(super) effects: Effects,
+    pub(super) now: Timestamp,
+    pub(super) bounds: super::super::QuarantineSettings,
+}
+
+/// What a commit changes outside the database.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Effects {
+    pub(super) tally: Tally,
+    /// Handlers that have something to claim.
+    pub(super) wake: BTreeSet<HandlerId>,
+    /// Claims that ended.
+    pub(super) settled: Vec<ClaimKey>,
+    pub(super) forgot: bool,
+}
+
+impl Memory {
+    pub(super) fn is_in_hand(&self, key: ClaimKey) -> bool {
+        self.in_hand.get(&key.handler).is_some_and(|seqs| seqs.contains(&key.seq))
+    }
+
+    pub(super) fn put_back(&mut self, key: ClaimKey) {
+        if let Some(seqs) = self.in_hand.get_mut(&key.handler) {
+            seqs.remove(&key.seq);
+        }
+    }
+
+    /// Makes the effects of a committed transaction true.
+    pub(super) fn apply(&mut self, effects: &Effects) {
+        self.tally.add(&effects.tally);
+        self.any_forgotten |= effects.forgot;
+        effects.settled.iter().for_each(|key| self.put_back(*key));
+    }
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, change: &Self) {
+        change.pending.iter().for_each(|(handler, n)| *self.pending.entry(*handler).or_default() += n);
+        change.dead.iter().for_each(|(handler, n)| *self.dead.entry(*handler).or_default() += n);
+        for (reason, (count, bytes)) in &change.refused {
+            let sum = self.refused.entry(*reason).or_default();
+            *sum = (sum.0 + count, sum.1 + bytes);
+        }
+    }
+}
+
+impl Tx<'_> {
+    pub(super) fn next_seq(&mut self) -> i64 {
+        let seq = self.memory.next_seq;
+        self.memory.next_seq += 1;
+        seq
+    }
+
+    pub(super) fn pending(&mut self, handler: HandlerId, change: i64) {
+        *self.effects.tally.pending.entry(handler).or_default() += change;
+    }
+
+    pub(super) fn dead(&mut self, handler: HandlerId, change: i64) {
+        *self.effects.tally.dead.entry(handler).or_default() += change;
+    }
+
+    pub(super) fn refused(&mut self, reason: Reason, count: i64, bytes: i64) {
+        let sum = self.effects.tally.refused.entry(reason).or_default();
+        *sum = (sum.0 + count, sum.1 + bytes);
+    }
+
+    pub(super) fn wake(&mut self, handler: HandlerId) {
+        self.effects.wake.insert(handler);
+    }
+}

@@ -1,0 +1,349 @@
+//! The embedded store: SQLite in WAL mode with a sync at every commit.
+
+mod deliveries;
+mod events;
+mod memory;
+mod prune;
+mod quarantine;
+mod schema;
+mod writer;
+
+use std::collections::HashMap;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Notify;
+
+pub(super) use self::deliveries::{Judged, judge, judge_many, list as list_deliveries, oldest_pending, settle};
+pub(super) use self::events::{append, find as find_event, list as list_events};
+pub(super) use self::memory::{Tally, Tx};
+pub(super) use self::prune::{Pruning, drop_forgotten, step as prune_step};
+pub(super) use self::quarantine::{find as find_refused, keep, list as list_refused};
+pub(super) use self::writer::Job;
+use super::health::Health;
+use super::model::HandlerId;
+use super::queue::Queue;
+use super::settings::QuarantineSettings;
+use crate::clock::Clock;
+
+/// A store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the store {0} is in use by another process; stop that one first, or give this one a store of its own")]
+    InUse(PathBuf),
+    /// Its directory or file cannot be made or read.
+    #[error("the store {path} cannot be opened: {error}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A later version of livehook has written it.
+    #[error("the store has format {found}, and this version knows formats up to {known}; use the newer version")]
+    TooNew {
+        /// What it has.
+        found: usize,
+        /// What we know.
+        known: usize,
+    },
+    /// It is a database of something else.
+    #[error("the file is a database, but not a livehook store")]
+    Foreign,
+    /// SQLite refuses.
+    #[error("the store cannot be opened: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The URL has another scheme.
+    #[error("`{0}` is no store this version knows; it is written `sqlite:PATH`")]
+    Url(String),
+}
+
+/// The database file, and how to connect to it.
+#[derive(Clone, Debug)]
+struct Database {
+    path: PathBuf,
+}
+
+/// What the writer lets others see.
+#[derive(Debug)]
+pub(super) struct Shared {
+    health: Health,
+    tally: Mutex<Tally>,
+    /// Pages in the write-ahead log at the last checkpoint.
+    log_pages: AtomicI64,
+}
+
+/// An open embedded store.
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    database: Database,
+    pub(super) shared: Arc<Shared>,
+    idle_readers: Mutex<Vec<Connection>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stopping: Arc<AtomicBool>,
+    /// Held as long as the store is open, so that no second process opens it.
+    _lock: File,
+}
+
+/// How the store is to be opened.
+pub(super) struct Opening<'a> {
+    pub(super) url: &'a str,
+    pub(super) bounds: QuarantineSettings,
+    pub(super) handlers: &'a [String],
+    pub(super) stall: Duration,
+}
+
+/// Pages of cache per connection, in KiB: enough for the hot ends of all trees.
+const CACHE_KIB: i64 = 16 * 1024;
+/// A checkpoint so often keeps the log short and its syncs out of the commits.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
+/// How long a connection waits for another one's lock.
+const BUSY: Duration = Duration::from_secs(5);
+/// Statements each connection keeps prepared.
+const STATEMENTS: usize = 64;
+
+impl Sqlite {
+    /// Opens or creates the store, brings it to the newest format and starts its threads. Returns the numbers of the
+    /// handlers and the bells that ring when there is something for them.
+    pub(super) fn open(
+        opening: &Opening<'_>,
+        queue: &Arc<Queue>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Vec<(HandlerId, Arc<Notify>)>), OpenError> {
+        let path = path_of(opening.url)?;
+        let lock = lock(&path)?;
+        let database = Database { path };
+        let db = database.connect()?;
+        schema::migrate(&db, schema::MIGRATIONS)?;
+        let handlers: Vec<_> =
+            opening.handlers.iter().map(|name| register(&db, name)).collect::<rusqlite::Result<_>>()?;
+        let memory = recall(&db)?;
+        let shared = Arc::new(Shared {
+            health: Health::new(opening.stall),
+            tally: Mutex::new(memory.tally.clone()),
+            log_pages: AtomicI64::new(0),
+        });
+        let wakeups: Vec<_> = handlers.into_iter().map(|id| (id, Arc::new(Notify::new()))).collect();
+        let writer = writer::Writer {
+            database: database.clone(),
+            db: Some(db),
+            memory,
+            queue: Arc::clone(queue),
+            shared: Arc::clone(&shared),
+            wakeups: wakeups.iter().cloned().collect::<HashMap<_, _>>(),
+            clock,
+            bounds: opening.bounds,
+        };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let checkpoints = checkpointer(database.clone(), Arc::clone(&shared), Arc::clone(&stopping));
+        let threads = vec![spawn("store-writer", move || writer.run())?, spawn("store-checkpoint", checkpoints)?];
+        let store = Self {
+            database,
+            shared,
+            idle_readers: Mutex::default(),
+            threads: Mutex::new(threads),
+            stopping,
+            _lock: lock,
+        };
+        Ok((store, wakeups))
+    }
+
+    /// Reads on a connection of its own: sees the store as of the last commit.
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let idle = self.idle_readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let db = idle.map_or_else(|| self.database.connect_to_read(), Ok)?;
+        let found = work(&db)?;
+        self.idle_readers.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+        Ok(found)
+    }
+
+    /// Bytes on disk: the database and its log.
+    pub(super) fn bytes(&self) -> u64 {
+        let files = [self.database.path.clone(), beside(&self.database.path, "-wal")];
+        files.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
+    }
+
+    /// Bytes of the database in use: what pruning can make smaller.
+    pub(super) fn bytes_used(&self) -> rusqlite::Result<u64> {
+        self.read(|db| {
+            let ask = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0));
+            Ok((ask("page_count")? - ask("freelist_count")?) * ask("page_size")?)
+        })
+    }
+
+    /// Waits for the threads, whose queue has been closed. A thread that hangs in the disk is left behind.
+    pub(super) fn join(&self, patience: Duration) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let until = std::time::Instant::now() + patience;
+        for thread in threads {
+            while !thread.is_finished() && std::time::Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            } else {
+                tracing::error!(thread = thread.thread().name(), "did not stop in time and is left behind");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// How much is pending, dead and refused as of the last commit.
+    pub(super) fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why an event cannot be taken at present.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.health.trouble()
+    }
+
+    fn publish(&self, tally: &Tally) {
+        let mut published = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        if *published != *tally {
+            published.clone_from(tally);
+        }
+    }
+}
+
+impl Database {
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let db = Connection::open_with_flags(
+            &self.path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        db.busy_timeout(BUSY)?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.pragma_update(None, "wal_autocheckpoint", 0)?;
+        Self::tune(&db)?;
+        Ok(db)
+    }
+
+    fn connect_to_read(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&self.path, flags)?;
+        db.busy_timeout(BUSY)?;
+        Self::tune(&db)?;
+        Ok(db)
+    }
+
+    fn tune(db: &Connection) -> rusqlite::Result<()> {
+        db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        db.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(())
+    }
+}
+
+/// The path with an ending appended: SQLite and we keep further files beside the database.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn path_of(url: &str) -> Result<PathBuf, OpenError> {
+    let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty() && !path.starts_with(':'));
+    path.map(|path| PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+        .ok_or_else(|| OpenError::Url(url.to_owned()))
+}
+
+/// Makes the directory and takes the lock file beside the database.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(io)?;
+        // So that a power cut after the first answer does not take the directory entry with it.
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(io)?;
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(beside(path, ".lock")).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+fn register(db: &Connection, name: &str) -> rusqlite::Result<HandlerId> {
+    db.execute("INSERT INTO handlers (name) VALUES (?1) ON CONFLICT DO NOTHING", [name])?;
+    db.query_row("SELECT id FROM handlers WHERE name = ?1", [name], |row| row.get(0).map(HandlerId))
+}
+
+/// Memory as of what is stored.
+fn recall(db: &Connection) -> rusqlite::Result<memory::Memory> {
+    let mut tally = Tally::default();
+    let mut count = |sql: &str, into: fn(&mut Tally) -> &mut std::collections::BTreeMap<HandlerId, i64>| {
+        let mut statement = db.prepare(sql)?;
+        let rows = statement.query_map([], |row| Ok((HandlerId(row.get(0)?), row.get(1)?)))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>().map(|found| into(&mut tally).extend(found))
+    };
+    count("SELECT handler, count(*) FROM deliveries WHERE state = 2 GROUP BY handler", |t| &mut t.dead)?;
+    count(PENDING, |t| &mut t.pending)?;
+    let mut statement = db.prepare("SELECT reason, count(*), sum(length(body)) FROM quarantine GROUP BY reason")?;
+    let refused = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, (row.get(1)?, row.get(2)?))))?;
+    for row in refused {
+        let (reason, sums) = row?;
+        tally.refused.extend(reason.parse().ok().map(|reason| (reason, sums)));
+    }
+    let highest =
+        "SELECT max(coalesce((SELECT max(seq) FROM events), 0), (SELECT value FROM meta WHERE key = 'last_seq'))";
+    Ok(memory::Memory {
+        in_hand: HashMap::new(),
+        tally,
+        next_seq: db.query_row(highest, [], |row| row.get::<_, i64>(0))? + 1,
+        any_forgotten: db.prepare("SELECT 1 FROM forgotten LIMIT 1")?.exists([])?,
+    })
+}
+
+/// Each part is answered by a partial index: nothing that is done is looked at.
+const PENDING: &str = "
+SELECT handler, sum(n) FROM (
+    SELECT handler, count(*) AS n FROM deliveries WHERE state = 0 AND lane IS NULL GROUP BY handler
+    UNION ALL
+    SELECT handler, count(*) FROM deliveries WHERE state IN (0, 4) AND lane IS NOT NULL GROUP BY handler
+) GROUP BY handler";
+
+/// Moves the log into the database on a connection of its own, so that the writer need not.
+fn checkpointer(database: Database, shared: Arc<Shared>, stopping: Arc<AtomicBool>) -> impl FnOnce() + Send {
+    move || {
+        let mut db = None;
+        while !stopping.load(Ordering::Relaxed) {
+            std::thread::sleep(CHECKPOINT_EVERY);
+            if db.is_none() {
+                db = database.connect().ok();
+            }
+            let Some(open) = &db else {
+                continue;
+            };
+            match open.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1)) {
+                Ok(pages) => shared.log_pages.store(pages, Ordering::Relaxed),
+                // The writer meets the same trouble and reports it.
+                Err(_) => db = None,
+            }
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| OpenError::Io { path: PathBuf::from(name), error })
+}
+
+#[cfg(test)]
+mod tests {
+    /// Checkpoints on a second connection could corrupt the database before this version (the WAL-reset bug).
+    #[test]
+    fn the_bundled_sqlite_has_the_fix_our_checkpoints_need() {
+        assert!(rusqlite::version_number() >= 3_051_003, "{}", rusqlite::version());
+    }
+}

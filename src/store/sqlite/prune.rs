@@ -1,0 +1,84 @@
+//! Forgetting: events whose deliveries have all ended go after their time, earlier when the store is too large.
+
+use rusqlite::{Connection, params};
+
+use super::memory::Tx;
+use crate::clock::Timestamp;
+
+type Result<T> = rusqlite::Result<T>;
+
+/// Events looked at in one transaction: few enough not to keep callbacks waiting.
+const STEP: i64 = 500;
+
+/// What may go.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Pruning {
+    /// Events received before this.
+    pub(in crate::store) received_before: Timestamp,
+    /// Every event that nobody waits for, whatever its age: the store is too large.
+    pub(in crate::store) any_age: bool,
+    /// Identities of events received at or after this outlive them.
+    pub(in crate::store) remember_since: Timestamp,
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::store) struct Pruned {
+    /// Events that went.
+    pub(in crate::store) events: u64,
+    /// Where the next step begins; none: the end was reached.
+    pub(in crate::store) next: Option<i64>,
+}
+
+struct Candidate {
+    seq: i64,
+    received_at: i64,
+    owed: bool,
+}
+
+/// Looks at the events behind `after`, in the order of storing.
+pub(in crate::store) fn step(tx: &mut Tx<'_>, pruning: Pruning, after: i64) -> Result<Pruned> {
+    let candidates = candidates(tx.db, after)?;
+    let mut pruned = Pruned::default();
+    for event in &candidates {
+        if !event.owed && (pruning.any_age || event.received_at < pruning.received_before.millis()) {
+            forget(tx, event, pruning.remember_since)?;
+            pruned.events += 1;
+        }
+    }
+    if pruned.events > 0 {
+        let last_seq = tx.memory.next_seq - 1;
+        tx.db.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'last_seq'")?.execute([last_seq])?;
+    }
+    // Order of storing is all but order of receipt, so the first that is too young ends the walk.
+    let too_young = |event: &&Candidate| !pruning.any_age && event.received_at >= pruning.received_before.millis();
+    let full = i64::try_from(candidates.len()).is_ok_and(|n| n == STEP);
+    pruned.next = candidates.last().filter(|last| full && !too_young(last)).map(|last| last.seq);
+    Ok(pruned)
+}
+
+/// Drops the identities of pruned events whose copies need not be recognised any more.
+pub(in crate::store) fn drop_forgotten(tx: &mut Tx<'_>, before: Timestamp) -> Result<()> {
+    tx.db.prepare_cached("DELETE FROM forgotten WHERE received_at < ?1")?.execute([before.millis()]).map(|_| ())
+}
+
+fn candidates(db: &Connection, after: i64) -> Result<Vec<Candidate>> {
+    db.prepare_cached(
+        "SELECT seq, received_at, EXISTS (SELECT 1 FROM deliveries d WHERE d.event = seq AND d.state IN (0, 2, 4)) \
+         FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?
+    .query_map([after, STEP], |row| Ok(Candidate { seq: row.get(0)?, received_at: row.get(1)?, owed: row.get(2)? }))?
+    .collect()
+}
+
+fn forget(tx: &mut Tx<'_>, event: &Candidate, remember_since: Timestamp) -> Result<()> {
+    if event.received_at >= remember_since.millis() {
+        tx.db
+            .prepare_cached("INSERT OR IGNORE INTO forgotten SELECT identity, received_at FROM events WHERE seq = ?1")?
+            .execute([event.seq])?;
+        tx.effects.forgot = true;
+    }
+    tx.db.prepare_cached("DELETE FROM deliveries WHERE event = ?1")?.execute([event.seq])?;
+    tx.db.prepare_cached("DELETE FROM events WHERE seq = ?1")?.execute(params![event.seq])?;
+    Ok(())
+}

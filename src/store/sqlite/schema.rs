@@ -1,0 +1,146 @@
+//! The format on disk and its versions.
+
+use rusqlite::Connection;
+
+use super::OpenError;
+
+/// Marks a database file as ours (`lvhk`).
+const APPLICATION_ID: i32 = 0x6C76_686B;
+
+/// Each entry leads from the format version of its place to the next. Entries that were released never change.
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
+
+/// - `seq` is the order of storing, `identity` what makes copies equal (own time, natural key, content).
+/// - Times are milliseconds since 1970 in UTC.
+/// - `deliveries.state`: 0 pending and first of its lane, 4 pending behind another of its lane, 1 done, 2 dead,
+///   3 dropped. `lane` is a digest of (domain, app, stream), null where it waits for none; `rank` its place in there.
+/// - `forgotten` holds identities of events that were pruned inside the window in which copies are recognised.
+const VERSION_1: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('last_seq', 0), ('probe', 0);
+
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    identity BLOB NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    event_type INTEGER,
+    domain TEXT,
+    app TEXT,
+    stream TEXT,
+    sequence TEXT,
+    occurred_at INTEGER,
+    received_at INTEGER NOT NULL,
+    verification TEXT NOT NULL,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    drift TEXT,
+    body BLOB NOT NULL
+);
+
+CREATE TABLE forgotten (identity BLOB PRIMARY KEY, received_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX forgotten_by_time ON forgotten (received_at);
+
+CREATE TABLE handlers (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+CREATE TABLE deliveries (
+    event INTEGER NOT NULL,
+    handler INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    lane INTEGER,
+    rank INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    replay INTEGER NOT NULL DEFAULT 0,
+    updated_at INTEGER NOT NULL,
+    last_error TEXT,
+    PRIMARY KEY (event, handler)
+) WITHOUT ROWID;
+CREATE INDEX deliveries_ready ON deliveries (handler, due, rank) WHERE state = 0;
+CREATE INDEX deliveries_lanes ON deliveries (handler, lane, rank) WHERE state IN (0, 4) AND lane IS NOT NULL;
+CREATE INDEX deliveries_dead ON deliveries (handler) WHERE state = 2;
+
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    received_at INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    path TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    headers TEXT,
+    body BLOB NOT NULL
+);
+CREATE INDEX quarantine_by_reason ON quarantine (reason, id);
+CREATE INDEX quarantine_by_time ON quarantine (received_at);
+";
+
+/// Brings a database to the newest of `migrations`, each step in its own transaction. Refuses what a newer version
+/// wrote, and a database that is somebody else's.
+pub(super) fn migrate(db: &Connection, migrations: &[&str]) -> Result<(), OpenError> {
+    let application: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let found: usize = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION_ID && tables > 0 {
+        return Err(OpenError::Foreign);
+    }
+    if found > migrations.len() {
+        return Err(OpenError::TooNew { found, known: migrations.len() });
+    }
+    for (version, step) in migrations.iter().enumerate().skip(found) {
+        db.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {step}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}; COMMIT;",
+            version + 1
+        ))?;
+        tracing::info!(from = version, to = version + 1, "store format migrated");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(db: &Connection) -> usize {
+        db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_new_database_gets_the_newest_format_and_keeps_it() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, MIGRATIONS).unwrap();
+        migrate(&db, MIGRATIONS).unwrap();
+        assert_eq!(version(&db), MIGRATIONS.len());
+    }
+
+    #[test]
+    fn an_older_database_is_led_on_with_its_rows() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, MIGRATIONS).unwrap();
+        db.execute("INSERT INTO handlers (name) VALUES ('rooms')", []).unwrap();
+        let longer = [MIGRATIONS, &["ALTER TABLE handlers ADD COLUMN note TEXT DEFAULT 'new'"]].concat();
+        migrate(&db, &longer).unwrap();
+        let note: String = db.query_row("SELECT note FROM handlers", [], |row| row.get(0)).unwrap();
+        assert_eq!((version(&db), note.as_str()), (longer.len(), "new"));
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_format_before_it() {
+        let db = Connection::open_in_memory().unwrap();
+        let broken = [MIGRATIONS, &["CREATE TABLE half (x); CREATE TABLE half (x)"]].concat();
+        assert!(migrate(&db, &broken).is_err());
+        let _ = db.execute_batch("ROLLBACK");
+        assert_eq!(version(&db), MIGRATIONS.len());
+        let halves = "SELECT count(*) FROM sqlite_schema WHERE name = 'half'";
+        assert_eq!(db.query_row(halves, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_newer_or_not_ours_is_refused() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, MIGRATIONS).unwrap();
+        db.pragma_update(None, "user_version", MIGRATIONS.len() + 1).unwrap();
+        assert!(matches!(migrate(&db, MIGRATIONS), Err(OpenError::TooNew { .. })));
+        let other = Connection::open_in_memory().unwrap();
+        other.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(matches!(migrate(&other, MIGRATIONS), Err(OpenError::Foreign)));
+    }
+}

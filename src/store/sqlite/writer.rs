@@ -1,0 +1,249 @@
+//! The one thread that writes. It takes whatever waits into one transaction and one sync, and then tells everybody.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::Notify;
+
+use super::super::model::HandlerId;
+use super::super::queue::{ClaimRequest, Queue, Taken};
+use super::deliveries;
+use super::memory::{Effects, Memory, Tx};
+use super::{Database, Shared};
+use crate::clock::Clock;
+
+/// A write that somebody waits for.
+pub(in crate::store) trait Job: Send + std::fmt::Debug {
+    /// What it weighs in the queue.
+    fn bytes(&self) -> usize;
+
+    /// Writes. Runs again from the start when its transaction could not be committed.
+    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
+
+    /// Tells whoever waits that it is on stable storage, or why this one never will be.
+    fn finish(self: Box<Self>, failure: Option<String>);
+}
+
+/// How long an idle writer sleeps before it looks after itself.
+const IDLE: Duration = Duration::from_secs(1);
+/// Pause between attempts on a store that fails.
+const BACKOFF: Duration = Duration::from_millis(250);
+/// When the log has grown past this many pages because readers kept the checkpoints back, the writer does one itself.
+const LOG_PAGES_MAX: i64 = 16_384;
+
+pub(super) struct Writer {
+    pub(super) database: Database,
+    pub(super) db: Option<Connection>,
+    pub(super) memory: Memory,
+    pub(super) queue: Arc<Queue>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) wakeups: HashMap<HandlerId, Arc<Notify>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) bounds: super::super::QuarantineSettings,
+}
+
+impl Writer {
+    /// Works until the queue is closed and empty, or cannot be emptied because the store fails.
+    pub(super) fn run(mut self) {
+        let mut held: Vec<Box<dyn Job>> = Vec::new();
+        loop {
+            let patience = if held.is_empty() { IDLE } else { BACKOFF };
+            let taken = if held.is_empty() { self.queue.take(patience) } else { self.queue.take_no_jobs(patience) };
+            let Taken { jobs, claims, released, closed } = taken;
+            held.extend(jobs);
+            for key in released {
+                self.memory.put_back(key);
+                self.wake(key.handler);
+            }
+            self.work(&mut held);
+            claims.into_iter().for_each(|request| self.serve(request));
+            if closed {
+                break;
+            }
+        }
+        self.give_up(held);
+        self.close();
+    }
+
+    /// Commits the jobs in hand, or shows that the store works when it last did not.
+    fn work(&mut self, held: &mut Vec<Box<dyn Job>>) {
+        if held.is_empty() && self.shared.health.is_good() {
+            return;
+        }
+        self.shared.health.begin();
+        let outcome = if held.is_empty() { self.probe() } else { self.commit(held) };
+        self.shared.health.end(outcome.as_ref().err().map(ToString::to_string));
+        match outcome {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(%error, waiting = held.len(), "the store cannot be written; trying again");
+                self.db = None;
+            }
+        }
+    }
+
+    fn commit(&mut self, held: &mut Vec<Box<dyn Job>>) -> rusqlite::Result<()> {
+        let failures = match self.transaction(held, Care::Together) {
+            Ok(failures) => failures,
+            Err(error) if is_trouble(&error) => return Err(error),
+            Err(_) => self.transaction(held, Care::Each)?,
+        };
+        let bytes = held.iter().map(|job| job.bytes()).sum();
+        self.queue.finished(held.len(), bytes);
+        for (job, failure) in held.drain(..).zip(failures) {
+            job.finish(failure);
+        }
+        if self.shared.log_pages.load(std::sync::atomic::Ordering::Relaxed) > LOG_PAGES_MAX {
+            self.truncate_log();
+        }
+        Ok(())
+    }
+
+    /// One transaction over all jobs. Returns for each why it failed alone, if it did.
+    fn transaction(&mut self, jobs: &mut [Box<dyn Job>], care: Care) -> rusqlite::Result<Vec<Option<String>>> {
+        self.connect()?;
+        let Some(db) = &self.db else {
+            return Err(rusqlite::Error::InvalidQuery);
+        };
+        db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let effects = Effects::default();
+        let mut tx = Tx { db, memory: &mut self.memory, effects, now: self.clock.now(), bounds: self.bounds };
+        let done = run_all(&mut tx, jobs, care).and_then(|failures| {
+            db.prepare_cached("COMMIT")?.execute([])?;
+            Ok(failures)
+        });
+        let effects = tx.effects;
+        match done {
+            Ok(failures) => {
+                self.memory.apply(&effects);
+                self.shared.publish(&self.memory.tally);
+                effects.wake.iter().for_each(|handler| self.wake(*handler));
+                Ok(failures)
+            }
+            Err(error) => {
+                if !db.is_autocommit() {
+                    let _ = db.execute_batch("ROLLBACK");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn serve(&mut self, request: ClaimRequest) {
+        let now = request.now;
+        let claimed = match &self.db {
+            Some(db) => deliveries::claim(db, &mut self.memory, request.handler, now, request.limit),
+            None => Ok(super::super::Claimed::default()),
+        };
+        let mut claimed = claimed.unwrap_or_else(|error| {
+            tracing::error!(%error, "deliveries cannot be read");
+            super::super::Claimed::default()
+        });
+        for claim in &mut claimed.claims {
+            claim.release = Some(Arc::clone(&self.queue));
+        }
+        // Whoever asked may be gone; then the claims go back by being dropped.
+        let _ = request.reply.send(claimed);
+    }
+
+    fn connect(&mut self) -> rusqlite::Result<()> {
+        if self.db.is_none() {
+            self.db = Some(self.database.connect()?);
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self) -> rusqlite::Result<()> {
+        self.connect()?;
+        let Some(db) = &self.db else {
+            return Ok(());
+        };
+        db.execute("UPDATE meta SET value = value + 1 WHERE key = 'probe'", [])?;
+        self.wakeups.values().for_each(|waiting| waiting.notify_one());
+        Ok(())
+    }
+
+    fn truncate_log(&self) {
+        if let Some(db) = &self.db {
+            let started = Instant::now();
+            let outcome = db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            tracing::debug!(?outcome, took = ?started.elapsed(), "write-ahead log was too long");
+            self.shared.log_pages.store(0, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    fn wake(&self, handler: HandlerId) {
+        if let Some(waiting) = self.wakeups.get(&handler) {
+            waiting.notify_one();
+        }
+    }
+
+    fn give_up(&self, mut held: Vec<Box<dyn Job>>) {
+        held.extend(self.queue.abandon());
+        if !held.is_empty() {
+            tracing::error!(callbacks = held.len(), "the store stays closed to what waits for it");
+        }
+        for job in held {
+            job.finish(Some("the store was closed before it could be written".to_owned()));
+        }
+    }
+
+    fn close(self) {
+        if let Some(db) = self.db {
+            let _ = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            let _ = db.close();
+        }
+    }
+}
+
+/// How much care a transaction takes of single jobs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    /// None: one that fails takes all with it.
+    Together,
+    /// A savepoint each: one that fails fails alone.
+    Each,
+}
+
+fn run_all(tx: &mut Tx<'_>, jobs: &mut [Box<dyn Job>], care: Care) -> rusqlite::Result<Vec<Option<String>>> {
+    jobs.iter_mut()
+        .map(|job| match care {
+            Care::Together => run_guarded(job.as_mut(), tx).map(|()| None),
+            Care::Each => run_alone(job.as_mut(), tx),
+        })
+        .collect()
+}
+
+fn run_alone(job: &mut dyn Job, tx: &mut Tx<'_>) -> rusqlite::Result<Option<String>> {
+    tx.db.prepare_cached("SAVEPOINT one")?.execute([])?;
+    let before = tx.effects.clone();
+    match run_guarded(job, tx) {
+        Ok(()) => tx.db.prepare_cached("RELEASE one")?.execute([]).map(|_| None),
+        Err(error) if is_trouble(&error) => Err(error),
+        Err(error) => {
+            tx.effects = before;
+            tx.db.execute_batch("ROLLBACK TO one; RELEASE one")?;
+            tracing::error!(%error, "a write was refused by the store");
+            Ok(Some(error.to_string()))
+        }
+    }
+}
+
+/// A panic in one job is that job's failure.
+fn run_guarded(job: &mut dyn Job, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+    catch_unwind(AssertUnwindSafe(|| job.run(tx))).unwrap_or(Err(rusqlite::Error::ExecuteReturnedResults))
+}
+
+/// Whether the store as a whole is in trouble, rather than one job at fault.
+fn is_trouble(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(failure, _) = error else {
+        return false;
+    };
+    !matches!(
+        failure.code,
+        ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig | ErrorCode::ParameterOutOfRange
+    )
+}
