@@ -4,7 +4,7 @@
 mod import;
 mod readmit;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use uuid::ContextV7;
@@ -81,7 +81,7 @@ pub struct Intake {
     routes: Vec<(Owed, Filter)>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    ids: ContextV7,
+    ids: Mutex<ContextV7>,
 }
 
 /// How strictly a callback is looked at.
@@ -107,7 +107,7 @@ impl Intake {
             Some((Owed { handler, ordered: policy.order == Order::Stream }, policy.filter.clone()))
         };
         let routes = policies.iter().filter_map(route).collect();
-        Self { store, signature, routes, clock, metrics, ids: ContextV7::new() }
+        Self { store, signature, routes, clock, metrics, ids: Mutex::new(ContextV7::new()) }
     }
 
     /// The store it leads to.

@@ -1,4 +1,196 @@
-//! The callback listener.
+//! The callback listener: takes bodies whole under limits, has them stored, and gives the one answer CSS wants. The body
+//! decides what an event is, never the path. `receive` knows no handler and never looks at what is delivered.
 
+mod answer;
+mod body;
+mod budget;
+mod connection;
 mod settings;
+mod spill;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::body::Limits;
+use self::budget::Budget;
+use self::connection::{Connections, Origin};
 pub use self::settings::{Ack, Settings, Unstored};
+pub use self::spill::{SpillSink, StandardError};
+use crate::clock::Clock;
+use crate::event::{KINDS, Kind, KindFacts};
+use crate::intake::{Callback, Intake};
+use crate::signature::LegacyHeaders;
+use crate::telemetry::Metrics;
+
+/// What the callback listener works with.
+#[derive(Clone)]
+pub struct Receiver(Arc<Parts>);
+
+struct Parts {
+    intake: Arc<Intake>,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    spills: Arc<dyn SpillSink>,
+    budget: Arc<Budget>,
+    /// Rests of bodies that were too large, read on after the answer.
+    rests: TaskTracker,
+    stopping: AtomicBool,
+}
+
+/// The pattern a request was routed by, for metrics.
+#[derive(Clone, Copy, Debug)]
+struct Route(&'static str);
+
+/// Bodies above this size are looked at away from the threads that serve connections.
+const LARGE_BODY: usize = 64 << 10;
+/// How long requests in hand may still take when the listener closes.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
+
+impl Receiver {
+    /// A receiver that hands callbacks to `intake`, and to `spills` what cannot be stored in time.
+    pub fn new(
+        intake: Arc<Intake>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        spills: Arc<dyn SpillSink>,
+    ) -> Self {
+        let budget = Arc::new(Budget::new(settings.body_bytes_in_flight));
+        let (rests, stopping) = (TaskTracker::new(), AtomicBool::new(false));
+        Self(Arc::new(Parts { intake, settings, clock, metrics, spills, budget, rests, stopping }))
+    }
+
+    /// From now on load balancers are told to look elsewhere; callbacks are still taken.
+    pub fn announce_stop(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Serves until `stop`, then finishes the requests in hand.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        let connections = Connections::new(&self.0.settings, self.0.metrics.clone());
+        connections.serve(listener, router(self.clone()), stop).await;
+        let finish = async {
+            connections.finish().await;
+            self.0.rests.close();
+            self.0.rests.wait().await;
+        };
+        if tokio::time::timeout(CLOSE_PATIENCE, finish).await.is_err() {
+            tracing::warn!("requests in hand did not end in time and are cut off");
+        }
+        Ok(())
+    }
+}
+
+/// The routes: one for all kinds, one for each, and the load balancer's.
+fn router(receiver: Receiver) -> Router {
+    let any = callback_route(None, "/callbacks");
+    let mut router = with_slash(Router::new(), "/callbacks", any);
+    for facts in KINDS.iter().filter(|facts| facts.kind != Kind::Unknown) {
+        for path in paths(facts) {
+            router = with_slash(router, path, callback_route(Some(facts.kind), path));
+        }
+    }
+    let health = get(|State(receiver): State<Receiver>| async move { receiver.health() });
+    with_slash(router, "/healthz", health).with_state(receiver)
+}
+
+/// The paths of a kind. Metrics want them for as long as the process lives; there are twenty.
+fn paths(facts: &KindFacts) -> impl Iterator<Item = &'static str> {
+    std::iter::once(facts.slug).chain(facts.alias).map(|slug| &*format!("/callbacks/{slug}").leak())
+}
+
+fn with_slash(router: Router<Receiver>, path: &str, methods: MethodRouter<Receiver>) -> Router<Receiver> {
+    router.route(path, methods.clone()).route(&format!("{path}/"), methods)
+}
+
+fn callback_route(kind: Option<Kind>, pattern: &'static str) -> MethodRouter<Receiver> {
+    post(move |State(receiver): State<Receiver>, request: Request| async move {
+        let mut response = receiver.take(kind, request).await;
+        response.extensions_mut().insert(Route(pattern));
+        response
+    })
+    .fallback(move |_: Method| async move {
+        let allow = [(header::ALLOW, "POST")];
+        let mut response = (StatusCode::METHOD_NOT_ALLOWED, allow).into_response();
+        response.extensions_mut().insert(Route(pattern));
+        response
+    })
+}
+
+impl Receiver {
+    fn health(&self) -> Response {
+        let stopping = self.0.stopping.load(Ordering::Relaxed);
+        let status = if stopping { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        let mut response = (status, if stopping { "stopping\n" } else { "ok\n" }).into_response();
+        response.extensions_mut().insert(Route("/healthz"));
+        response
+    }
+
+    /// Reads a callback and answers it.
+    async fn take(&self, route: Option<Kind>, request: Request) -> Response {
+        let parts = &self.0;
+        let (head, body) = request.into_parts();
+        let origin = head.extensions.get::<Origin>();
+        let begun = origin.map_or_else(Instant::now, Origin::first_byte);
+        let limits = Limits { body: parts.settings.body_limit, until: begun + parts.settings.read_timeout };
+        let mut read = match body::read(body, limits, &parts.budget).await {
+            Ok(read) => read,
+            Err(error) => return answer::unread(error),
+        };
+        let last_byte = Instant::now();
+        if let Some(origin) = origin {
+            origin.body_complete();
+        }
+        let rest = read.rest.take();
+        let callback = Callback {
+            received_at: parts.clock.now(),
+            path: head.uri.path().to_owned(),
+            route,
+            token: head.uri.query().and_then(token),
+            headers: legacy_headers(&head.headers),
+            body: read.bytes.clone(),
+            excess: read.excess,
+        };
+        let answered = self.answer(callback, last_byte).await;
+        match rest {
+            Some(rest) => {
+                parts.rests.spawn(body::drain(rest));
+                answer::and_close(answered)
+            }
+            None => answered,
+        }
+    }
+
+    async fn rule(&self, callback: &Callback) -> crate::intake::Ruling {
+        if callback.body.len() <= LARGE_BODY {
+            return self.0.intake.rule(callback);
+        }
+        let (intake, copy) = (Arc::clone(&self.0.intake), callback.clone());
+        match tokio::task::spawn_blocking(move || intake.rule(&copy)).await {
+            Ok(ruling) => ruling,
+            Err(_) => self.0.intake.rule(callback),
+        }
+    }
+}
+
+/// The first `token` of a query, decoded.
+fn token(query: &str) -> Option<String> {
+    url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token").map(|(_, value)| value.into_owned())
+}
+
+fn legacy_headers(headers: &axum::http::HeaderMap) -> LegacyHeaders {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    LegacyHeaders { secret_id: text("tpd-secretid"), auth: text("tpd-callback-auth") }
+}

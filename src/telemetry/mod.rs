@@ -1,6 +1,7 @@
 //! What the service says about itself: log lines and metrics.
 
 mod metrics;
+pub mod stderr;
 
 pub use self::metrics::{KnownLabels, Metrics};
 

@@ -1,0 +1,78 @@
+//! The one place that knows the answer.
+
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::body::ReadError;
+use super::settings::Unstored;
+use super::{Receiver, spill};
+use crate::event::Reason;
+use crate::intake::Callback;
+use crate::store::StoreError;
+
+/// What CSS takes for success, with status 200 (page 38080).
+const ACCEPTED: &str = r#"{"code":0}"#;
+/// What goes with a status that makes CSS try again. Nobody reads it.
+const NOT_ACCEPTED: &str = r#"{"code":1}"#;
+/// The part of the deadline that is kept for a spill, at most.
+const SPILL_RESERVE_MAX: Duration = Duration::from_millis(500);
+
+impl Receiver {
+    /// Has a callback stored and answers, inside the deadline after its last byte.
+    pub(super) async fn answer(&self, callback: Callback, last_byte: Instant) -> Response {
+        let ack = self.0.settings.ack;
+        let deadline = last_byte + ack.deadline;
+        let patience = deadline - SPILL_RESERVE_MAX.min(ack.deadline / 4);
+        let ruling = self.rule(&callback).await;
+        let refusal = ruling.refusal();
+        let kept = tokio::time::timeout_at(patience.into(), self.0.intake.keep(ruling)).await;
+        let trouble = match kept {
+            Ok(Ok(_)) => return accepted(),
+            Ok(Err(error)) => error,
+            Err(_) => StoreError::Unreadable("no confirmation in time".to_owned()),
+        };
+        match ack.unstored {
+            Unstored::Refuse => {
+                tracing::error!(%trouble, "callback not stored in time; refused so that it comes again");
+                not_accepted(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Unstored::Accept => self.spill(&callback, refusal, deadline).await,
+        }
+    }
+
+    async fn spill(&self, callback: &Callback, refusal: Option<Reason>, deadline: Instant) -> Response {
+        let written = spill::write(self.0.spills.as_ref(), callback, refusal);
+        match tokio::time::timeout_at(deadline.into(), written).await {
+            Ok(Ok(())) => {
+                self.0.metrics.callbacks_spilled_total.inc();
+                accepted()
+            }
+            // Not even that: the one case in which CSS must try again.
+            Ok(Err(_)) | Err(_) => not_accepted(StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+}
+
+fn accepted() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], ACCEPTED).into_response()
+}
+
+fn not_accepted(status: StatusCode) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], NOT_ACCEPTED).into_response()
+}
+
+/// The answer to a request that did not arrive within the limits.
+pub(super) fn unread(error: ReadError) -> Response {
+    and_close(not_accepted(match error {
+        ReadError::Slow | ReadError::Cut => StatusCode::REQUEST_TIMEOUT,
+        ReadError::Broken => StatusCode::BAD_REQUEST,
+    }))
+}
+
+/// The connection ends with this answer.
+pub(super) fn and_close(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
