@@ -26,13 +26,15 @@ impl Health {
         self.lock().writing_since = Some(Instant::now());
     }
 
-    pub(super) fn end(&self, failure: Option<String>) {
+    /// Returns whether the store works again after it did not.
+    pub(super) fn end(&self, failure: Option<String>) -> bool {
         let mut state = self.lock();
         let recovered = state.failure.is_some() && failure.is_none();
         *state = State { failure, writing_since: None };
         if recovered {
             tracing::info!("the store can be written again");
         }
+        recovered
     }
 
     pub(super) fn is_good(&self) -> bool {

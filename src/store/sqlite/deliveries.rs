@@ -28,6 +28,9 @@ const BLOCKED: i64 = 4;
 /// Longer errors are cut: they are for people.
 const ERROR_CHARS_MAX: usize = 1000;
 
+/// Bodies handed out at once; what is above waits for the next claim.
+const CLAIM_BYTES_MAX: usize = 4 << 20;
+
 /// Notes that an event is owed to a handler.
 pub(super) fn owe(tx: &mut Tx<'_>, seq: i64, owed: Owed, event: &Event) -> Result<()> {
     let lane = if owed.ordered { lane(&event.facts) } else { None };
@@ -90,8 +93,14 @@ pub(super) fn claim(
         }
         found.push((seq, attempts));
     }
+    let mut bytes = 0;
     for (seq, attempts) in found {
+        if bytes > CLAIM_BYTES_MAX {
+            claimed.next_due = Some(now);
+            break;
+        }
         let event = events::at(db, seq)?;
+        bytes += event.body.len();
         claimed.claims.push(Claim { key: ClaimKey { handler, seq }, event, attempt: attempts + 1, release: None });
     }
     in_hand.extend(claimed.claims.iter().map(|claim| claim.key.seq));
@@ -115,7 +124,6 @@ pub(in crate::store) fn settle(tx: &mut Tx<'_>, key: ClaimKey, settlement: &Sett
         .query_row(params![key.seq, key.handler.0, state, due, error, tx.now.millis()], |row| row.get(0))
         .optional()?;
     tx.effects.settled.push(key);
-    tx.wake(key.handler);
     match lane {
         None => record_only(tx, key, error),
         // Should an older one have come back meanwhile, it goes first.

@@ -75,13 +75,13 @@ impl Writer {
         }
         self.shared.health.begin();
         let outcome = if held.is_empty() { self.probe() } else { self.commit(held) };
-        self.shared.health.end(outcome.as_ref().err().map(ToString::to_string));
-        match outcome {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::error!(%error, waiting = held.len(), "the store cannot be written; trying again");
-                self.db = None;
-            }
+        if self.shared.health.end(outcome.as_ref().err().map(ToString::to_string)) {
+            // Whoever looked meanwhile was told that there is nothing.
+            self.wakeups.values().for_each(|bell| bell.notify_one());
+        }
+        if let Err(error) = outcome {
+            tracing::error!(%error, waiting = held.len(), "the store cannot be written; trying again");
+            self.db = None;
         }
     }
 
@@ -162,7 +162,6 @@ impl Writer {
             return Ok(());
         };
         db.execute("UPDATE meta SET value = value + 1 WHERE key = 'probe'", [])?;
-        self.wakeups.values().for_each(|waiting| waiting.notify_one());
         Ok(())
     }
 
