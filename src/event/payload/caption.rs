@@ -51,8 +51,8 @@ documented! {
         optional end_time: Int,
     }
 
-    /// Subtitles (event 338), sent only while somebody watches a stream with subtitles. A sentence comes again and again
-    /// until it is steady; its last version counts.
+    /// Subtitles (event 338), sent only while somebody watches a stream with subtitles. A sentence comes again and
+    /// again until it is steady; its last version counts.
     pub struct Subtitles {
         /// Account number; on the page, in no body.
         optional appid: Int,

@@ -2,7 +2,7 @@
 
 use super::natural_key;
 use crate::event::Kind;
-use crate::event::lenient::{Embedded, documented};
+use crate::event::lenient::documented;
 
 documented! {
     /// A recording file is ready (event 100).
@@ -206,8 +206,8 @@ pub const RECORDING_FAULTS: [(i64, [&str; 2]); 18] = [
 
 #[cfg(test)]
 mod tests {
-    use super::super::Payload;
     use super::super::testing::{drift_of, key_of, payload_of, sample};
+    use super::super::{Embedded, Payload};
     use super::*;
 
     fn recording(body: &str) -> Recording {

@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn both_documented_types_are_no_drift() {
-        let body = r#"{"event_type":314,"appId":4,"callback_event":"TaskExit","source_urls":"[]","event_time":"1712893433",
-            "msg":"{\"code\":\"-22\",\"index\":\"3\"}","t":"1712893433","sign":"s"}"#;
+        let body = r#"{"event_type":314,"appId":4,"callback_event":"TaskExit","source_urls":"[]",
+            "event_time":"1712893433","msg":"{\"code\":\"-22\",\"index\":\"3\"}","t":"1712893433","sign":"s"}"#;
         let relay = relay(body);
         assert_eq!((relay.appid, relay.event_time), (Some(4), Some(1_712_893_433)));
         let message = relay.msg.unwrap().value.unwrap();

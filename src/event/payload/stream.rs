@@ -105,12 +105,8 @@ impl StreamInterruption {
     }
 }
 
-fn key_of_push(
-    kind: Kind,
-    [app, appname, stream_id]: [&dyn Part; 3],
-    sequence: &Option<String>,
-    event_time: &Option<i64>,
-) -> Option<String> {
+fn key_of_push(kind: Kind, stream: [&dyn Part; 3], sequence: &dyn Part, event_time: &dyn Part) -> Option<String> {
+    let [app, appname, stream_id] = stream;
     let by_sequence = natural_key::of(kind, &[app, appname, stream_id, &"sequence", sequence]);
     by_sequence.or_else(|| natural_key::of(kind, &[app, appname, stream_id, &"time", event_time]))
 }

@@ -26,7 +26,7 @@ pub(super) fn key_of(body: &str) -> Option<String> {
 
 /// A documented body.
 pub(super) fn sample(name: &str) -> String {
-    std::fs::read_to_string(format!("{}/{name}.json", SAMPLES)).unwrap()
+    std::fs::read_to_string(format!("{SAMPLES}/{name}.json")).unwrap()
 }
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples");
@@ -227,7 +227,9 @@ proptest! {
         let (name, body) = which.get(&all);
         let (_, kind) = KINDS_BY_SAMPLE.iter().find(|(prefix, _)| name.starts_with(prefix)).unwrap();
         let mut tree: Tree = serde_json::from_str(body).unwrap();
-        mutations.iter().for_each(|mutation| mutate(&mut tree, mutation));
+        for mutation in &mutations {
+            mutate(&mut tree, mutation);
+        }
         let mut text = tree.to_string();
         if twice {
             // Every member repeated, under the name it has and with the value it had.

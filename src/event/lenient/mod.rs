@@ -1,38 +1,39 @@
 //! Reads the members CSS documents from bodies that differ from the documentation, and notes where they do.
 //!
-//! The table of a page becomes a [`documented!`] block: a plain struct, and beside it the list of its members, which one
-//! reader walks for all of them. Nothing here fails. What cannot be read costs itself and a note.
+//! The table of a page becomes a [`documented!`] block: a plain struct, and beside it the list of its members, which
+//! one reader walks for all of them. Nothing here fails. What cannot be read costs itself and a note.
 //!
 //! What a hostile body can make us spend is bounded: notes by [`NOTES_MAX`] and [`NAME_CHARS_MAX`], list items by
 //! [`ITEMS_MAX`], recursion by the documented structure (nesting below it is never entered), time by a pass over the
 //! body for each documented level.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
+mod documented;
+mod forms;
 
-use super::json::{self, Shape, Value};
-use super::{Kind, whole_number};
+pub(super) use self::documented::{documented, form, names};
+pub use self::forms::Embedded;
+pub(super) use self::forms::{Any, Bool, BoolText, Float, Id, Int, IntText, Json, List, OneOrMore, Text};
+use super::Kind;
+use super::json::{Shape, Value};
 
 /// Notes about one body; further ones are only counted.
 const NOTES_MAX: usize = 32;
 /// Characters of a name from the body that a note repeats.
 const NAME_CHARS_MAX: usize = 64;
-/// List items kept of one body, over all its lists. Two bytes of JSON can become an item of two hundred, so without a
-/// limit a body of a megabyte would cost a hundred; real bodies have a few dozen.
+/// List items kept of one body, over all its lists. Three bytes of JSON can become an item of two hundred, so without
+/// a limit a body of a megabyte would cost sixty; real bodies have a few dozen items.
 const ITEMS_MAX: usize = 16_384;
-
-/// JSON that CSS sends inside a string.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Embedded<T> {
-    /// The string, as it stands there when the body has been parsed.
-    pub text: String,
-    /// What the string holds; none where that is not the JSON we expect.
-    pub value: Option<T>,
-}
 
 /// Reads a whole body of the given kind. Beside what was understood it returns the notes, a sentence each.
 pub(super) fn read<F: Form>(kind: Kind, body: Value<'_>) -> (Option<F::Value>, Vec<String>) {
-    let mut reader = Reader { kind, path: Vec::new(), notes: Vec::new(), notes_left_out: 0, items_left: ITEMS_MAX };
+    let mut reader = Reader {
+        kind,
+        path: Vec::new(),
+        notes: Vec::new(),
+        notes_left_out: 0,
+        items_left: ITEMS_MAX,
+        null_is_fine: false,
+    };
     let value = F::read(body, &mut reader);
     (value, reader.finish())
 }
@@ -105,10 +106,10 @@ pub(super) type Names = (&'static str, &'static [&'static str], &'static [&'stat
 
 /// Members any body may have (page 38080). Kind and signature are read from them elsewhere.
 const COMMON: [Member<()>; 4] = [
-    Member::optional(("event_type", &[], &[]), |_, value, reader| reader.check_event_type(value)),
-    Member::optional(("t", &[], &[]), |_, value, reader| _ = IntText::read(value, reader)),
-    Member::optional(("sign", &[], &[]), |_, value, reader| reader.check_text(value)),
-    Member::optional(("interface", &[], &[]), |_, value, reader| reader.check_text(value)),
+    Member::optional(("event_type", &[], &[]), |(), value, reader| reader.check_event_type(value)),
+    Member::optional(("t", &[], &[]), |(), value, reader| _ = IntText::read(value, reader)),
+    Member::optional(("sign", &[], &[]), |(), value, reader| reader.check_text(value)),
+    Member::optional(("interface", &[], &[]), |(), value, reader| reader.check_text(value)),
 ];
 
 /// In the set of members seen, the common ones come last.
@@ -172,6 +173,8 @@ pub(super) struct Reader {
     notes: Vec<String>,
     notes_left_out: usize,
     items_left: usize,
+    /// Whether the member being read may be null. Only forms without members of their own are declared so.
+    null_is_fine: bool,
 }
 
 enum Step {
@@ -188,13 +191,16 @@ impl Reader {
         if member.misspelt.contains(&name) {
             self.note(|path| format!("`{}` stands for `{}`", path.place(), member.name));
         }
-        if member.need != Need::Nullable || value.shape() != Shape::Null {
-            (member.fill)(all, value, self);
-        }
+        self.null_is_fine = member.need == Need::Nullable;
+        (member.fill)(all, value, self);
+        self.null_is_fine = false;
         self.path.pop();
     }
 
     fn differs(&mut self, value: Value<'_>, documented: &str) {
+        if self.null_is_fine && value.shape() == Shape::Null {
+            return;
+        }
         self.note(|path| format!("`{}` is {}, documented as {documented}", path.place(), value.shape().name()));
     }
 
@@ -234,330 +240,29 @@ impl Reader {
 struct Path<'a>(&'a [Step]);
 
 impl Path<'_> {
-    fn place(self) -> Cow<'static, str> {
-        let [first, rest @ ..] = self.0 else { return Cow::Borrowed("the body") };
-        let mut out = String::new();
-        if let Step::Member(name) = first {
-            out.push_str(name);
+    /// Where we are, as `data.items[2]`.
+    fn place(self) -> String {
+        if self.0.is_empty() {
+            return "body".to_owned();
         }
-        for step in rest {
-            // Writing to a String cannot fail.
-            _ = match step {
-                Step::Member(name) => write!(out, ".{name}"),
-                Step::Item(index) => write!(out, "[{index}]"),
-            };
-        }
-        Cow::Owned(out)
+        let steps = self.0.iter().map(|step| match step {
+            Step::Member(name) => format!(".{name}"),
+            Step::Item(index) => format!("[{index}]"),
+        });
+        let place: String = steps.collect();
+        place.trim_start_matches('.').to_owned()
     }
 
+    /// A member of what is where we are.
     fn with(self, member: &str) -> String {
         if self.0.is_empty() { member.to_owned() } else { format!("{}.{member}", self.place()) }
     }
 }
 
-/// A whole number of 64 bits.
-pub(super) struct Int;
-
-impl Form for Int {
-    type Value = i64;
-
-    fn read(value: Value<'_>, reader: &mut Reader) -> Option<i64> {
-        let read = whole_number(value);
-        if read.is_none() || value.shape() != Shape::Number {
-            reader.differs(value, "a whole number");
-        }
-        read
-    }
-}
-
-/// A whole number documented as text, or as text on one page and as a number on another.
-pub(super) struct IntText;
-
-impl Form for IntText {
-    type Value = i64;
-
-    fn read(value: Value<'_>, reader: &mut Reader) -> Option<i64> {
-        let read = whole_number(value);
-        if read.is_none() {
-            reader.differs(value, "the digits of a whole number");
-        }
-        read
-    }
-}
-
-/// A number, with or without fraction.
-pub(super) struct Float;
-
-impl Form for Float {
-    type Value = f64;
-
-    fn read(value: Value<'_>, reader: &mut Reader) -> Option<f64> {
-        let is_numeric = matches!(value.shape(), Shape::Number | Shape::Text);
-        let read = value.text().trim().parse().ok().filter(|float: &f64| is_numeric && float.is_finite());
-        if read.is_none() || value.shape() != Shape::Number {
-            reader.differs(value, "a number");
-        }
-        read
-    }
-}
-
-/// `true` or `false`.
-pub(super) struct Bool;
-
-impl Form for Bool {
-    type Value = bool;
-
-    fn read(value: Value<'_>, reader: &mut Reader) -> Option<bool> {
-        if value.shape() != Shape::Bool {
-            reader.differs(value, "a boolean");
-        }
-        boolean(value)
-    }
-}
-
-/// `true` or `false`, documented as text.
-pub(super) struct BoolText;
-
-impl Form for BoolText {
-    type Value = bool;
-
-    fn read(value: Value<'_>, reader: &mut Reader) -> Option<bool> {
-        let read = boolean(value);
-        if read.is_none() {
-            reader.differs(value, "the word true or false");
-        }
-        read
-    }
-}
-
-fn boolean(value: Value<'_>) -> Option<bool> {
-    match value.shape() {
-        Shape::Bool | Shape::Text => value.text().trim().to_ascii_lowercase().parse().ok(),
-        _ => None,
-    }
-}
-
-/// A string.
-pub(super) struct Text;
-
-impl Form for Text {
-    type Value = String;
-
-    fn read(value: Value<'_>, reader: &mut Reader) -> Option<String> {
-        reader.check_text(value);
-        text_or_digits(value)
-    }
-}
-
-/// The name of something, as text or as a number of any size.
-pub(super) struct Id;
-
-impl Form for Id {
-    type Value = String;
-
-    fn read(value: Value<'_>, reader: &mut Reader) -> Option<String> {
-        let read = text_or_digits(value);
-        if read.is_none() {
-            reader.differs(value, "text");
-        }
-        read
-    }
-}
-
-fn text_or_digits(value: Value<'_>) -> Option<String> {
-    matches!(value.shape(), Shape::Text | Shape::Number).then(|| value.text().into_owned())
-}
-
-/// Anything, kept as the JSON it was sent as: no source says what it is.
-pub(super) struct Any;
-
-impl Form for Any {
-    type Value = String;
-
-    fn read(value: Value<'_>, _: &mut Reader) -> Option<String> {
-        Some(value.raw().to_owned())
-    }
-}
-
-/// A list. Items that cannot be read are left out.
-pub(super) struct List<F>(std::marker::PhantomData<F>);
-
-impl<F: Form> Form for List<F> {
-    type Value = Vec<F::Value>;
-
-    fn read(list: Value<'_>, reader: &mut Reader) -> Option<Self::Value> {
-        if list.shape() != Shape::List {
-            reader.differs(list, "a list");
-            return None;
-        }
-        let mut items = Vec::new();
-        for (index, item) in list.elements().enumerate() {
-            if reader.items_left == 0 {
-                reader.note(|path| format!("`{}` has more items than are read, {index} are", path.place()));
-                break;
-            }
-            reader.items_left -= 1;
-            reader.path.push(Step::Item(index));
-            items.extend(F::read(item, reader));
-            reader.path.pop();
-        }
-        Some(items)
-    }
-}
-
-/// A list, or its only item without the brackets.
-pub(super) struct OneOrMore<F>(std::marker::PhantomData<F>);
-
-impl<F: Form> Form for OneOrMore<F> {
-    type Value = Vec<F::Value>;
-
-    fn read(value: Value<'_>, reader: &mut Reader) -> Option<Self::Value> {
-        match value.shape() {
-            Shape::List | Shape::Null => List::<F>::read(value, reader),
-            _ => F::read(value, reader).map(|only| vec![only]),
-        }
-    }
-}
-
-/// JSON inside a string, once or twice escaped.
-pub(super) struct Json<F>(std::marker::PhantomData<F>);
-
-impl<F: Form> Form for Json<F> {
-    type Value = Embedded<F::Value>;
-
-    fn read(value: Value<'_>, reader: &mut Reader) -> Option<Self::Value> {
-        match value.shape() {
-            Shape::Text => {
-                let text = value.text().into_owned();
-                let value = read_embedded::<F>(&text, reader);
-                Some(Embedded { text, value })
-            }
-            Shape::Object | Shape::List => {
-                reader.differs(value, "text that holds JSON");
-                Some(Embedded { text: value.raw().to_owned(), value: F::read(value, reader) })
-            }
-            Shape::Null | Shape::Bool | Shape::Number => {
-                reader.differs(value, "text that holds JSON");
-                None
-            }
-        }
-    }
-}
-
-fn read_embedded<F: Form>(text: &str, reader: &mut Reader) -> Option<F::Value> {
-    let Ok(value) = json::parse(text) else { return not_json(reader) };
-    if value.shape() != Shape::Text {
-        return F::read(value, reader);
-    }
-    match json::parse(&value.text()) {
-        Ok(inner) => F::read(inner, reader),
-        Err(_) => not_json(reader),
-    }
-}
-
-fn not_json<T>(reader: &mut Reader) -> Option<T> {
-    reader.note(|path| format!("the text of `{}` is not JSON", path.place()));
-    None
-}
-
-/// Declares structs with documented members:
-///
-/// ```text
-/// required app: Text,                                    every revision and sample has it
-/// optional kind = "type" or "Type": Int,                 named otherwise in the body, under either name
-/// nullable score = "score" misspelt "socre": [Float],    may be null; seen misprinted, which is noted
-/// ```
-///
-/// The forms: `Int`, `IntText`, `Float`, `Bool`, `BoolText`, `Text`, `Id`, `Any`, another documented struct, `[form]`
-/// for a list, `(one_or_more form)`, and `(json form)` for JSON inside text, `(json [form])` for a list there. Lists
-/// become `Vec`, everything else `Option`.
-macro_rules! documented {
-    ($(
-        $(#[$about:meta])*
-        $vis:vis struct $name:ident { $(
-            $(#[$doc:meta])*
-            $need:ident $field:ident $(= $json:literal $(or $also:literal)* $(misspelt $wrong:literal)*)? : $form:tt
-        ),* $(,)? }
-    )+) => { $(
-        $(#[$about])*
-        #[derive(Clone, Debug, Default, PartialEq)]
-        #[non_exhaustive]
-        $vis struct $name { $( $(#[$doc])* pub $field: $crate::event::lenient::form!(place $form), )* }
-
-        impl $crate::event::lenient::Schema for $name {
-            const MEMBERS: &'static [$crate::event::lenient::Member<Self>] = &[ $(
-                $crate::event::lenient::Member::$need(
-                    $crate::event::lenient::names!($field $(, $json [$($also),*] [$($wrong),*])?),
-                    |all, value, reader| $crate::event::lenient::form!(fill $form, all.$field, value, reader),
-                ),
-            )* ];
-        }
-    )+ };
-}
-
-/// The names of a member: its field's unless others are given.
-macro_rules! names {
-    ($field:ident) => {
-        (stringify!($field), &[], &[])
-    };
-    ($field:ident, $json:literal $also:tt $wrong:tt) => {
-        ($json, &$also, &$wrong)
-    };
-}
-
-/// What a form means: the type of its `place` in the struct and of a single `value` there, its `reader`, and the
-/// statement that `fill`s the place.
-macro_rules! form {
-    (place [$item:tt]) => { Vec<$crate::event::lenient::form!(value $item)> };
-    (place (one_or_more $item:tt)) => { Vec<$crate::event::lenient::form!(value $item)> };
-    (place $form:tt) => { Option<$crate::event::lenient::form!(value $form)> };
-
-    (value Int) => { i64 };
-    (value IntText) => { i64 };
-    (value Float) => { f64 };
-    (value Bool) => { bool };
-    (value BoolText) => { bool };
-    (value Text) => { String };
-    (value Id) => { String };
-    (value Any) => { String };
-    (value (json [$item:tt])) => { $crate::event::lenient::Embedded<Vec<$crate::event::lenient::form!(value $item)>> };
-    (value (json $form:tt)) => { $crate::event::lenient::Embedded<$crate::event::lenient::form!(value $form)> };
-    (value $schema:ident) => { $schema };
-
-    (reader Int) => { $crate::event::lenient::Int };
-    (reader IntText) => { $crate::event::lenient::IntText };
-    (reader Float) => { $crate::event::lenient::Float };
-    (reader Bool) => { $crate::event::lenient::Bool };
-    (reader BoolText) => { $crate::event::lenient::BoolText };
-    (reader Text) => { $crate::event::lenient::Text };
-    (reader Id) => { $crate::event::lenient::Id };
-    (reader Any) => { $crate::event::lenient::Any };
-    (reader [$item:tt]) => { $crate::event::lenient::List<$crate::event::lenient::form!(reader $item)> };
-    (reader (one_or_more $item:tt)) => {
-        $crate::event::lenient::OneOrMore<$crate::event::lenient::form!(reader $item)>
-    };
-    (reader (json $form:tt)) => { $crate::event::lenient::Json<$crate::event::lenient::form!(reader $form)> };
-    (reader $schema:ident) => { $schema };
-
-    (fill [$item:tt], $place:expr, $value:ident, $reader:ident) => {
-        $place = $crate::event::lenient::form!(read [$item], $value, $reader).unwrap_or_default()
-    };
-    (fill (one_or_more $item:tt), $place:expr, $value:ident, $reader:ident) => {
-        $place = $crate::event::lenient::form!(read (one_or_more $item), $value, $reader).unwrap_or_default()
-    };
-    (fill $form:tt, $place:expr, $value:ident, $reader:ident) => {
-        $place = $crate::event::lenient::form!(read $form, $value, $reader)
-    };
-    (read $form:tt, $value:ident, $reader:ident) => {
-        <$crate::event::lenient::form!(reader $form) as $crate::event::lenient::Form>::read($value, $reader)
-    };
-}
-
-pub(super) use {documented, form, names};
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::json;
 
     documented! {
         /// All forms.
@@ -625,6 +330,7 @@ mod tests {
             (r#""id":[]"#, "`id` is a list, documented as text"),
             (r#""any":[1]"#, ""),
             (r#""silent":null"#, ""),
+            (r#""silent":7,"silent":null"#, "`silent` is repeated, the last one counts"),
             (r#""silent":[]"#, "`silent` is a list, documented as a whole number"),
             (r#""Renamed":1"#, ""),
             (r#""renamed":1"#, ""),
@@ -650,8 +356,8 @@ mod tests {
     #[test]
     fn what_can_be_read_is_kept() {
         let (sample, _) = read_sample(
-            r#""digits":"7","float":"1.5","flag":"TRUE","word":"false","text":12,"id":123456789012345678901234567890,
-               "any":[1],"ranemed":"3","list":["a",null,5],"items":[{"number":"1"},7],"inner":"\"{\\\"number\\\":9}\"""#,
+            r#""digits":"7","float":"1.5","flag":"TRUE","silent":7,"silent":null,"word":"false","text":12,
+               "id":123456789012345678901234567890,"any":[1],"ranemed":"3","list":["a",null,5],"items":[{"number":"1"},7],"inner":"\"{\\\"number\\\":9}\"""#,
         );
         let item = |number| Item { number: Some(number) };
         let expected = Sample {
@@ -678,15 +384,12 @@ mod tests {
         assert_eq!(sample, Some(Sample::default()));
         assert_eq!(notes, ["`int` is missing"]);
         let (sample, notes) = read::<Sample>(Kind::StreamPush, json::parse("[]").unwrap());
-        assert_eq!(
-            (sample, notes.as_slice()),
-            (None, &["`the body` is a list, documented as an object".to_owned()][..])
-        );
+        assert_eq!((sample, notes.as_slice()), (None, &["`body` is a list, documented as an object".to_owned()][..]));
     }
 
     #[test]
     fn notes_are_few_short_and_on_one_line() {
-        let many: String = (0..1000).map(|n| format!(r#""member{n}":1,"#)).collect();
+        let many = r#""member":1,"#.repeat(1000);
         let (_, notes) = read_sample(&format!(r#"{many}"text":"""#));
         assert_eq!(notes.len(), NOTES_MAX + 1);
         assert_eq!(notes[NOTES_MAX], "… and 968 more");
