@@ -1,1 +1,0 @@
-//! Reads the members CSS documents from bodies that differ from the documentation, and notes where they do.
