@@ -1,6 +1,7 @@
 //! What users rely on: every source, every rule, every message.
 
 mod meaning;
+mod sample;
 mod secrets;
 mod sources;
 
