@@ -1,0 +1,159 @@
+//! `[server]`, `[ack]`, `[admin]`, `[log]`, `[store]` and `[quarantine]`.
+
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::field::Size;
+use super::reader::Section;
+use super::sources::LEVEL_VARIABLE;
+use super::units::show_span;
+use crate::receive::{Ack, Unstored};
+use crate::store::QuarantineSettings;
+use crate::telemetry::Format;
+use crate::{admin, receive, store, telemetry};
+
+/// A stop takes 25 s at most, of which attempts in hand get the rest.
+const DRAIN_DELAY_MAX: Duration = Duration::from_secs(15);
+/// Less leaves no time for a sync of a busy disk.
+const DEADLINE_MIN: Duration = Duration::from_millis(100);
+/// CSS hangs up after 20 s.
+const DEADLINE_MAX: Duration = Duration::from_secs(19);
+/// The smallest callbacks are larger than a quarter of this.
+const BODY_LIMIT_MIN: usize = 1 << 10;
+
+pub(super) fn server(s: &mut Section<'_>) -> receive::Settings {
+    let default = receive::Settings::default();
+    let settings = receive::Settings {
+        listen: s.read("listen", default.listen),
+        body_limit: s.size("body_limit", default.body_limit),
+        header_timeout: s.read("header_timeout", default.header_timeout),
+        read_timeout: s.read("read_timeout", default.read_timeout),
+        idle_timeout: s.read("idle_timeout", default.idle_timeout),
+        max_connections: s.count("max_connections", default.max_connections),
+        body_bytes_in_flight: s.size("body_bytes_in_flight", default.body_bytes_in_flight),
+        drain_delay: s.read("drain_delay", default.drain_delay),
+        ack: default.ack,
+    };
+    judge_limits(s, &settings);
+    let (header_timeout, read_timeout) =
+        ordered(s, ("header_timeout", settings.header_timeout), ("read_timeout", settings.read_timeout));
+    receive::Settings { header_timeout, read_timeout, ..settings }
+}
+
+fn judge_limits(s: &mut Section<'_>, settings: &receive::Settings) {
+    for (key, span) in [
+        ("header_timeout", settings.header_timeout),
+        ("read_timeout", settings.read_timeout),
+        ("idle_timeout", settings.idle_timeout),
+    ] {
+        s.demand(key, !span.is_zero(), || "must not be zero");
+    }
+    s.demand("max_connections", settings.max_connections > 0, || "must be at least 1");
+    s.demand("body_limit", settings.body_limit >= BODY_LIMIT_MIN, || "must be at least \"1KiB\"");
+    s.demand(
+        "body_bytes_in_flight",
+        settings.body_bytes_in_flight >= settings.body_limit,
+        || "must be at least server.body_limit, or the largest body would wait for ever",
+    );
+    s.demand("drain_delay", settings.drain_delay <= DRAIN_DELAY_MAX, || {
+        format!("must be at most {:?}", show_span(DRAIN_DELAY_MAX))
+    });
+}
+
+/// Two durations of which the first must not be the longer. One that was not given follows the other.
+pub(super) fn ordered(
+    s: &mut Section<'_>,
+    (low_key, low): (&str, Duration),
+    (high_key, high): (&str, Duration),
+) -> (Duration, Duration) {
+    match (s.given(low_key), s.given(high_key)) {
+        _ if low <= high => (low, high),
+        (true, false) => (low, s.settle(high_key, low)),
+        (false, _) => (s.settle(low_key, high), high),
+        (true, true) => {
+            s.fault(low_key, format!("must not be longer than {}", s.path_of(high_key)));
+            (low, high)
+        }
+    }
+}
+
+pub(super) fn ack(s: &mut Section<'_>) -> Ack {
+    let default = Ack::default();
+    let deadline = s.read("deadline", default.deadline);
+    s.demand("deadline", (DEADLINE_MIN..=DEADLINE_MAX).contains(&deadline), || {
+        format!("must lie between {:?} and {:?}", show_span(DEADLINE_MIN), show_span(DEADLINE_MAX))
+    });
+    let words = [("accept", Unstored::Accept), ("refuse", Unstored::Refuse)];
+    Ack { deadline, unstored: s.word("unstored", default.unstored, &words) }
+}
+
+pub(super) fn admin(s: &mut Section<'_>) -> admin::Settings {
+    let default = admin::Settings::default();
+    admin::Settings { listen: s.read("listen", default.listen), token: s.secret("token") }
+}
+
+pub(super) fn log(s: &mut Section<'_>) -> telemetry::Settings {
+    let default = telemetry::Settings::default();
+    let level = s.read("level", default.level);
+    let ours = !s.given_by("level", LEVEL_VARIABLE);
+    if let Err(what) = judge_level(&level, ours) {
+        s.fault("level", what);
+    }
+    let words = [("auto", Format::Auto), ("text", Format::Text), ("json", Format::Json)];
+    telemetry::Settings { level, format: s.word("format", default.format, &words) }
+}
+
+/// A single word of `ours` is a level: taken for a target, a slip of the pen would silence everything else.
+fn judge_level(level: &str, ours: bool) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
+    let word = ours && level.chars().all(|c| c.is_ascii_alphanumeric());
+    if word && !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
+        return Err(format!("{level:?} is none of {}, nor a list of directives", LEVELS.join(", ")));
+    }
+    EnvFilter::try_new(level).map(drop).map_err(|e| format!("{level:?} is no list of directives: {e}"))
+}
+
+pub(super) fn store(s: &mut Section<'_>) -> store::Settings {
+    let default = store::Settings::default();
+    let settings = store::Settings {
+        url: s.read("url", default.url),
+        retention: s.read("retention", default.retention),
+        max_bytes: s.optional("max_bytes").map(|Size(bytes)| bytes),
+        dedup_window: s.read("dedup_window", default.dedup_window),
+        queue_count: s.count("queue_count", default.queue_count),
+        queue_bytes: s.size("queue_bytes", default.queue_bytes),
+        quarantine: default.quarantine,
+    };
+    if let Err(what) = judge_url(&settings.url) {
+        s.fault("url", what);
+    }
+    s.demand("queue_count", settings.queue_count > 0, || "must be at least 1");
+    s.demand("queue_bytes", settings.queue_bytes > 0, || "must not be zero");
+    settings
+}
+
+/// Says nothing of the value: a URL may hold a password.
+fn judge_url(url: &str) -> Result<(), &'static str> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    match (scheme, url.strip_prefix("sqlite:")) {
+        ("postgres" | "postgresql", _) => Err("PostgreSQL is not available in this version; write \"sqlite:PATH\""),
+        (_, None) => Err("must be \"sqlite:PATH\", such as \"sqlite:data/livehook.db\""),
+        (_, Some("")) => Err("names no file; write \"sqlite:PATH\""),
+        (_, Some(path)) if path.starts_with(":memory:") || path.starts_with("file:") => {
+            Err("must name a plain file: what is kept in memory is lost with the process")
+        }
+        (_, Some(path)) if path.starts_with("//") => Err(
+            "is a path, not a location: write \"sqlite:data/livehook.db\" or \"sqlite:/var/lib/livehook/livehook.db\"",
+        ),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn quarantine(s: &mut Section<'_>) -> QuarantineSettings {
+    let default = QuarantineSettings::default();
+    QuarantineSettings {
+        max_count: s.count("max_count", default.max_count),
+        max_bytes: s.size("max_bytes", default.max_bytes),
+    }
+}
