@@ -1,6 +1,8 @@
 //! What the service says about itself: log lines and metrics.
 
+pub mod log;
 mod metrics;
+pub mod stderr;
 
 pub use self::metrics::{KnownLabels, Metrics};
 
