@@ -190,6 +190,18 @@ struct Batch {
 }
 
 impl State {
+    fn batch(&mut self) -> Batch {
+        let mut batch = Batch { reported: self.unreported, ..Batch::default() };
+        while batch.text.len() < BATCH_BYTES
+            && let Some(line) = self.logs.pop_front()
+        {
+            self.log_bytes -= line.len();
+            batch.text.extend_from_slice(&line);
+            batch.lines += 1;
+        }
+        batch
+    }
+
     fn is_empty(&self) -> bool {
         self.owed.is_empty() && self.logs.is_empty()
     }
@@ -227,7 +239,7 @@ impl Shared {
                 return Some(Work::Owed(owed));
             }
             if !state.logs.is_empty() {
-                return Some(Work::Logs(self.batch(&mut state)));
+                return Some(Work::Logs(state.batch()));
             }
             if state.closed {
                 return None;
@@ -237,20 +249,9 @@ impl Shared {
         }
     }
 
-    fn batch(&self, state: &mut State) -> Batch {
-        let mut batch = Batch { reported: state.unreported, ..Batch::default() };
-        if batch.reported > 0 {
-            let report = self.report.get().copied().unwrap_or(plain_report);
-            batch.text.extend_from_slice(report(batch.reported).as_bytes());
-        }
-        while batch.text.len() < BATCH_BYTES
-            && let Some(line) = state.logs.pop_front()
-        {
-            state.log_bytes -= line.len();
-            batch.text.extend_from_slice(&line);
-            batch.lines += 1;
-        }
-        batch
+    /// What is said of lost lines. Called without the lock: whatever happens in here may want to log.
+    fn report(&self, lost: u64) -> String {
+        if lost == 0 { String::new() } else { self.report.get().copied().unwrap_or(plain_report)(lost) }
     }
 
     fn settle_owed(&self, owed: Owed, result: io::Result<()>) {
@@ -285,7 +286,11 @@ fn run(shared: &Shared, sink: impl Write) {
                 let result = lines.put(&owed.line);
                 shared.settle_owed(owed, result);
             }
-            Work::Logs(batch) => shared.settle_logs(&batch, lines.put(&batch.text).is_ok()),
+            Work::Logs(batch) => {
+                let report = shared.report(batch.reported);
+                let result = lines.put(report.as_bytes()).and_then(|()| lines.put(&batch.text));
+                shared.settle_logs(&batch, result.is_ok());
+            }
         }
     }
     drop(ending);
@@ -314,6 +319,9 @@ struct Lines<W> {
 
 impl<W: Write> Lines<W> {
     fn put(&mut self, lines: &[u8]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
         if self.torn {
             self.put_bytes(b"\n")?;
         }
