@@ -1,7 +1,7 @@
 //! Runs a program for each event: no shell, the CloudEvents object and a line break on its standard input, nothing
 //! about the event in its arguments. It runs in a process group of its own; when the attempt's time is over, the whole
 //! group is killed. What it leaves running after it has exited is left alone. Its standard output is discarded, the end
-//! of its standard error becomes part of the reason of a failure.
+//! of its standard error becomes part of the reason of a failure. It inherits our environment, to which `env` adds.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};

@@ -173,7 +173,7 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     /// About a day.
     fn default() -> Self {
-        Self { max_attempts: 300, min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(600) }
+        Self { max_attempts: 300, min_delay: Duration::from_secs(1), max_delay: Duration::from_mins(10) }
     }
 }
 

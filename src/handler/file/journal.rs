@@ -142,9 +142,9 @@ fn repair(file: &mut File) -> io::Result<()> {
     let mut tail = Vec::new();
     file.take(TAIL_BYTES_MAX).read_to_end(&mut tail)?;
     if is_torn(&tail) {
-        file.set_len(start)?
+        file.set_len(start)?;
     } else {
-        file.write_all(b"\n")?
+        file.write_all(b"\n")?;
     }
     file.sync_all()
 }
@@ -186,7 +186,11 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Makes names last. Some network file systems cannot sync a folder and say so; there is nothing more to be done there.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder)?.sync_all()
+    match File::open(folder)?.sync_all() {
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
 }

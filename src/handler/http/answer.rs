@@ -82,7 +82,7 @@ fn moment(time: SystemTime) -> Timestamp {
 }
 
 /// Longer waits are not granted.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 /// How long a body is waited for once its head is there.
 const BODY_WAIT: Duration = Duration::from_secs(1);
 /// How much of a body is looked at.

@@ -9,6 +9,7 @@ mod answer;
 mod signing;
 mod trust;
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,10 +154,17 @@ fn custom_headers(configured: &[(String, Secret)]) -> Result<HeaderMap, BuildErr
     Ok(headers)
 }
 
+/// Header values and their words, for one may be a scheme and a token, and what is secret in a URL; the longest first,
+/// so that a part does not spoil the search for the whole.
 fn hidden(settings: &Settings) -> Vec<String> {
+    let url = &settings.url;
     let headers = settings.headers.iter().map(|(_, value)| value.expose());
-    let of_url = [Some(settings.url.username()), settings.url.password(), settings.url.query()];
-    headers.chain(of_url.into_iter().flatten()).map(str::to_owned).collect()
+    let words = headers.clone().flat_map(str::split_whitespace);
+    let of_url = [Some(url.username()), url.password(), url.query()].into_iter().flatten();
+    let mut hidden: Vec<_> = headers.chain(words).chain(of_url).map(str::to_owned).collect();
+    hidden.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+    hidden.sort_by_key(|text| Reverse(text.len()));
+    hidden
 }
 
 /// A host that does not answer a handshake by now will not.
