@@ -1,20 +1,73 @@
 //! What reacts to events. [`Handler`] is the whole contract; the types livehook brings are one file each.
 
 pub mod cloudevent;
+mod excerpt;
 pub mod exec;
 pub mod file;
 pub mod http;
 pub mod log;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+pub use futures_util::future::BoxFuture;
 use wildmatch::WildMatch;
 
+use crate::clock::Clock;
 use crate::event::{Event, Facts, Kind};
 
 /// Reacts to one event. Runs **at least once**: a crash after the effect and before the record of it means a second
 /// call with the same `event.id`. Make a second call harmless.
+///
+/// # Example
+///
+/// Counts the streams that are live. A stream is in the set or it is not, so a second call changes nothing.
+///
+/// ```
+/// use std::collections::HashSet;
+/// use std::sync::Mutex;
+///
+/// use livehook::event::{Event, Kind};
+/// use livehook::handler::{BoxFuture, Handler, HandlerError};
+///
+/// #[derive(Default)]
+/// struct Live(Mutex<HashSet<String>>);
+///
+/// impl Handler for Live {
+///     fn deliver<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), HandlerError>> {
+///         Box::pin(async move {
+///             let stream = event.facts.stream.clone().ok_or_else(|| HandlerError::permanent("no stream is named"))?;
+///             let mut live = self.0.lock().map_err(|_| HandlerError::transient("the set is broken"))?;
+///             match event.facts.kind {
+///                 Kind::StreamPush => live.insert(stream),
+///                 Kind::StreamInterruption => live.remove(&stream),
+///                 other => return Err(HandlerError::permanent(format!("{other} was not asked for"))),
+///             };
+///             Ok(())
+///         })
+///     }
+/// }
+/// #
+/// # use livehook::{clock::Timestamp, event::{EventId, Incoming, Verification}};
+/// # let event = |body: &'static str| Event {
+/// #     id: EventId::from_u128(1),
+/// #     facts: Incoming::read(body.as_bytes()).unwrap().facts(),
+/// #     received_at: Timestamp::from_secs(1_703_128_357),
+/// #     verification: Verification::Unsigned,
+/// #     body: body.as_bytes().into(),
+/// # };
+/// # let push = event(r#"{"event_type":1,"stream_id":"room-7"}"#);
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # runtime.block_on(async {
+///
+/// let live = Live::default();
+/// live.deliver(&push).await?;
+/// live.deliver(&push).await?;
+/// assert_eq!(live.0.lock().unwrap().len(), 1);
+/// # assert!(live.deliver(&event(r#"{"event_type":100}"#)).await.is_err());
+/// # Ok::<(), HandlerError>(())
+/// # }).unwrap();
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// [`HandlerError::Transient`] asks for another attempt, [`HandlerError::Permanent`] ends the delivery as dead.
     /// The future is dropped at the handler's `timeout`; hold nothing across an `.await` that must not be dropped.
@@ -120,7 +173,7 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     /// About a day.
     fn default() -> Self {
-        Self { max_attempts: 300, min_delay: Duration::from_secs(1), max_delay: Duration::from_secs(600) }
+        Self { max_attempts: 300, min_delay: Duration::from_secs(1), max_delay: Duration::from_mins(10) }
     }
 }
 
@@ -169,11 +222,11 @@ impl Target {
     }
 
     /// Makes the handler: opens its file, reads its certificates. The error says what could not be done.
-    pub fn build(&self) -> Result<Box<dyn Handler>, BuildError> {
+    pub fn build(&self, clock: &Arc<dyn Clock>) -> Result<Box<dyn Handler>, BuildError> {
         Ok(match self {
             Self::Log(settings) => Box::new(log::Log::new(settings)),
             Self::File(settings) => Box::new(file::File::open(settings)?),
-            Self::Http(settings) => Box::new(http::Http::new(settings)?),
+            Self::Http(settings) => Box::new(http::Http::new(settings, clock)?),
             Self::Exec(settings) => Box::new(exec::Exec::new(settings)),
         })
     }

@@ -1,5 +1,6 @@
 //! What the service says about itself: log lines and metrics.
 
+pub mod log;
 mod metrics;
 pub mod stderr;
 

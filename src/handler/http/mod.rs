@@ -1,0 +1,176 @@
+//! Posts each event to a URL. Any 2xx is a success. 408, 429, 5xx and everything that keeps an answer from coming ask
+//! for another attempt, `Retry-After` is honoured up to an hour; any other answer ends the delivery. No redirect is
+//! followed, no proxy of the environment is used, and connections are used again.
+//!
+//! Further headers may be configured, but `content-type`, `webhook-…` and `ce-…` are always ours. Reasons of failures
+//! hold the status and the beginning of the answer, never the URL, header values or keys.
+
+mod answer;
+mod signing;
+mod trust;
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use reqwest::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use reqwest::{Client, redirect};
+
+use self::signing::Key;
+use super::{BuildError, Handler, HandlerError, cloudevent};
+use crate::clock::Clock;
+use crate::event::Event;
+use crate::secret::Secret;
+
+/// Where events are posted, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `http` or `https`.
+    pub url: url::Url,
+    /// The form of the body.
+    pub format: Format,
+    /// Key of the Standard Webhooks signature: `whsec_` and Base64, or plain text.
+    pub secret: Option<Secret>,
+    /// Further headers: name, value.
+    pub headers: Vec<(String, Secret)>,
+    /// Certificates (PEM) to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The form of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A CloudEvents JSON object, `application/cloudevents+json`.
+    CloudEvents,
+    /// The body as received, `application/json`, with `ce-…` headers.
+    Raw,
+}
+
+/// The `http` handler.
+pub struct Http {
+    client: Client,
+    url: url::Url,
+    format: Format,
+    key: Option<Key>,
+    headers: HeaderMap,
+    /// What an answer may repeat and a reason may not.
+    hidden: Vec<String>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Http {
+    /// Makes the client, which opens no connection yet. `clock` is for signatures, and for answers that name an hour.
+    pub fn new(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Self, BuildError> {
+        if !matches!(settings.url.scheme(), "http" | "https") || !settings.url.has_host() {
+            return Err(BuildError("the URL is neither http nor https".to_owned()));
+        }
+        let client = trust::settle(Client::builder(), &settings.url, settings.ca_file.as_deref())?
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .user_agent(concat!("livehook/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build()
+            .map_err(|e| BuildError(format!("cannot make an HTTP client: {}", answer::causes(&e.without_url()))))?;
+        Ok(Self {
+            client,
+            url: settings.url.clone(),
+            format: settings.format,
+            key: settings.secret.as_ref().map(Key::read).transpose()?,
+            headers: custom_headers(&settings.headers)?,
+            hidden: hidden(settings),
+            clock: Arc::clone(clock),
+        })
+    }
+
+    async fn post(&self, event: &Event) -> Result<(), HandlerError> {
+        let (body, headers) = self.request(event)?;
+        let sent = self.client.post(self.url.clone()).headers(headers).body(body).send().await;
+        let answer =
+            sent.map_err(|e| HandlerError::transient(format!("no answer: {}", answer::causes(&e.without_url()))))?;
+        answer::judge(answer, &self.hidden, self.clock.now()).await
+    }
+
+    fn request(&self, event: &Event) -> Result<(Bytes, HeaderMap), HandlerError> {
+        let mut headers = self.headers.clone();
+        let body = match self.format {
+            Format::CloudEvents => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(cloudevent::CONTENT_TYPE));
+                cloudevent::json(event).into()
+            }
+            Format::Raw => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                insert_all(&mut headers, cloudevent::headers(event))?;
+                event.body.clone()
+            }
+        };
+        if let Some(key) = &self.key {
+            insert_all(&mut headers, key.headers(&event.id.to_string(), self.clock.now(), &body))?;
+        }
+        Ok((body, headers))
+    }
+}
+
+impl Handler for Http {
+    fn deliver<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), HandlerError>> {
+        Box::pin(self.post(event))
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("host", &self.url.host_str()).field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+fn insert_all(headers: &mut HeaderMap, more: impl IntoIterator<Item = (String, String)>) -> Result<(), HandlerError> {
+    for (name, value) in more {
+        let unfit = || HandlerError::permanent(format!("the value of header {name} cannot be sent"));
+        let value = HeaderValue::try_from(value).map_err(|_| unfit())?;
+        headers.insert(HeaderName::try_from(&name).map_err(|_| unfit())?, value);
+    }
+    Ok(())
+}
+
+fn custom_headers(configured: &[(String, Secret)]) -> Result<HeaderMap, BuildError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in configured {
+        let fault = |what: &str| BuildError(format!("header `{name}`: {what}"));
+        let parsed = HeaderName::try_from(name).map_err(|_| fault("this is no header name"))?;
+        if [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(&parsed) {
+            return Err(fault("it belongs to the connection"));
+        }
+        let mut value = HeaderValue::try_from(value.expose()).map_err(|_| fault("its value cannot be sent"))?;
+        value.set_sensitive(true);
+        headers.append(parsed, value);
+    }
+    Ok(headers)
+}
+
+/// Header values and their words, for one may be a scheme and a token, and what is secret in a URL; the longest first,
+/// so that a part does not spoil the search for the whole.
+fn hidden(settings: &Settings) -> Vec<String> {
+    let url = &settings.url;
+    let headers = settings.headers.iter().map(|(_, value)| value.expose());
+    let words = headers.clone().flat_map(str::split_whitespace);
+    let of_url = [Some(url.username()), url.password(), url.query()].into_iter().flatten();
+    let mut hidden: Vec<_> = headers.chain(words).chain(of_url).map(str::to_owned).collect();
+    hidden.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+    hidden.sort_by_key(|text| Reverse(text.len()));
+    hidden
+}
+
+/// A host that does not answer a handshake by now will not.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Shorter than what servers commonly grant, so that a connection is rarely closed under a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;
