@@ -1,4 +1,92 @@
-//! The admin listener.
+//! The admin listener: probes, metrics and the JSON API, for people and their tools. `admin` never sees a callback being
+//! taken nor a delivery being made; all it knows stands in the store.
 
+mod deliveries;
+mod events;
+mod guard;
+mod import;
+mod probes;
+mod problem;
+mod quarantine;
+mod query;
 mod settings;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::http::Method;
+use axum::middleware;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::problem::Problem;
 pub use self::settings::Settings;
+use crate::intake::Intake;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// What the admin listener works with.
+#[derive(Clone)]
+pub struct Admin(Arc<Parts>);
+
+struct Parts {
+    settings: Settings,
+    intake: Arc<Intake>,
+    metrics: Metrics,
+    /// Names of the handlers of the configuration.
+    handlers: Vec<String>,
+    stopping: AtomicBool,
+}
+
+impl Admin {
+    /// An admin side over the store of `intake`.
+    pub fn new(settings: Settings, intake: Arc<Intake>, metrics: Metrics, handlers: Vec<String>) -> Self {
+        Self(Arc::new(Parts { settings, intake, metrics, handlers, stopping: AtomicBool::new(false) }))
+    }
+
+    /// From now on we are not ready.
+    pub fn announce_stop(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Serves until `stop`, then finishes the requests in hand.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        axum::serve(listener, router(self)).with_graceful_shutdown(stop.cancelled_owned()).await
+    }
+
+    fn store(&self) -> &Store {
+        self.0.intake.store()
+    }
+}
+
+fn router(admin: Admin) -> Router {
+    let api = Router::new()
+        .route("/events", get(events::list))
+        .route("/events/{id}", get(events::show))
+        .route("/events/{id}/body", get(events::body))
+        .route("/deliveries", get(deliveries::list))
+        .route("/deliveries/retry", post(deliveries::retry_many))
+        .route("/deliveries/drop", post(deliveries::drop_many))
+        .route("/deliveries/{event_id}/{handler}/retry", post(deliveries::retry))
+        .route("/deliveries/{event_id}/{handler}/drop", post(deliveries::drop_one))
+        .route("/quarantine", get(quarantine::list))
+        .route("/quarantine/readmit", post(quarantine::readmit_many))
+        .route("/quarantine/{id}/body", get(quarantine::body))
+        .route("/quarantine/{id}/readmit", post(quarantine::readmit))
+        .route("/import", post(import::import))
+        .fallback(|| async { Problem::not_found("there is no such call") })
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::api));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/livez", get(probes::live))
+        .route("/readyz", get(probes::ready))
+        .route("/healthz", get(probes::health))
+        .route("/metrics", get(probes::metrics))
+        .fallback(|| async { Problem::not_found("there is nothing here") })
+        .method_not_allowed_fallback(|method: Method| async move { Problem::method_not_allowed(&method) })
+        .layer(middleware::map_response(guard::harden))
+        .with_state(admin)
+}

@@ -157,8 +157,14 @@ impl Store {
         })
     }
 
-    /// Applies a person's decision to all deliveries a filter matches; without one it only counts them.
-    pub async fn judge_many(&self, filter: DeliveryFilter, verdict: Option<Verdict>) -> Result<Counts, StoreError> {
+    /// Applies a person's decision to all deliveries a filter matches, and that are not done; a dry run counts them.
+    pub async fn judge_many(
+        &self,
+        filter: DeliveryFilter,
+        verdict: Verdict,
+        dry_run: bool,
+    ) -> Result<Counts, StoreError> {
+        let verdict = (!dry_run).then_some(verdict);
         let mut sum = Counts::default();
         let mut after = None;
         loop {

@@ -223,7 +223,9 @@ pub(in crate::store) fn judge_many(
     after: Option<(i64, i64)>,
     limit: usize,
 ) -> Result<(Counts, Option<(i64, i64)>)> {
-    let (wanted, values) = conditions(filter, after.map(|cursor| ("(d.event, d.handler) > (?, ?)", cursor)));
+    // What is done is beyond any decision.
+    let (wanted, values) =
+        conditions(filter, Some(("d.state <> 1 AND (d.event, d.handler) > (?, ?)", after.unwrap_or((0, 0)))));
     let sql = format!(
         "SELECT d.event, d.handler, d.state FROM deliveries d JOIN handlers h ON h.id = d.handler \
          JOIN events e ON e.seq = d.event {wanted} ORDER BY d.event, d.handler LIMIT {limit}"
@@ -234,7 +236,7 @@ pub(in crate::store) fn judge_many(
     let mut counts = Counts::default();
     for (key, state) in &found {
         counts.matched += 1;
-        if let (Some(verdict), true) = (verdict, *state != DONE) {
+        if let Some(verdict) = verdict {
             counts.changed += u64::from(apply(tx, *key, *state, verdict)?);
         }
     }

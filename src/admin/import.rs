@@ -1,0 +1,75 @@
+//! `/import`: spilled callbacks and exported events come back in.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use futures_util::TryStreamExt as _;
+use serde::Serialize;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio_util::io::StreamReader;
+
+use super::{Admin, Problem};
+use crate::intake::{ImportError, Imported, Lines};
+
+/// Bytes of one line: Base64 of the largest body anybody would configure.
+const LINE_MAX: u64 = 64 << 20;
+/// Faults that are listed; the others are counted.
+const FAULTS_MAX: usize = 1000;
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Outcome {
+    imported: u64,
+    duplicates: u64,
+    refused: u64,
+    faults: Vec<Fault>,
+}
+
+#[derive(Debug, Serialize)]
+struct Fault {
+    line: u64,
+    detail: String,
+}
+
+pub(super) async fn import(State(admin): State<Admin>, body: Body) -> Result<Json<Outcome>, Problem> {
+    let stream = body.into_data_stream().map_err(std::io::Error::other);
+    let mut reader = BufReader::new(StreamReader::new(Box::pin(stream)));
+    let mut outcome = Outcome::default();
+    let mut lines = Lines::default();
+    while let Some(line) = next_line(&mut reader).await? {
+        lines.push(&line);
+        take_all(&admin, &mut lines, &mut outcome).await?;
+    }
+    lines.end();
+    take_all(&admin, &mut lines, &mut outcome).await?;
+    tracing::info!(outcome.imported, outcome.duplicates, outcome.refused, faults = outcome.faults.len(), "import");
+    Ok(Json(outcome))
+}
+
+async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<String>, Problem> {
+    let mut line = Vec::new();
+    let broken = |error: std::io::Error| Problem::bad_request(format!("the body broke off: {error}"));
+    let read = reader.take(LINE_MAX).read_until(b'\n', &mut line).await.map_err(broken)?;
+    if read as u64 == LINE_MAX {
+        return Err(Problem::too_large(format!(
+            "a line is longer than {LINE_MAX} bytes; what came before is imported"
+        )));
+    }
+    Ok((read > 0).then(|| String::from_utf8_lossy(line.trim_ascii_end()).into_owned()))
+}
+
+async fn take_all(admin: &Admin, lines: &mut Lines, outcome: &mut Outcome) -> Result<(), Problem> {
+    while let Some((line, text)) = lines.pop() {
+        match admin.0.intake.import(&text).await {
+            Ok(Imported::Event) => outcome.imported += 1,
+            Ok(Imported::Duplicate) => outcome.duplicates += 1,
+            Ok(Imported::Refused) => outcome.refused += 1,
+            Ok(Imported::Nothing) => {}
+            Err(ImportError::Store(error)) => return Err(error.into()),
+            Err(ImportError::Line(detail)) if outcome.faults.len() < FAULTS_MAX => {
+                outcome.faults.push(Fault { line, detail })
+            }
+            Err(ImportError::Line(_)) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! What machines ask: is it alive, is it ready, how much is there.
+
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+
+use super::Admin;
+
+/// 200 while the process makes progress: an answer is the proof.
+pub(super) async fn live() -> &'static str {
+    "alive\n"
+}
+
+/// 503 while the store cannot take an event, or a stop has begun. Trouble with handlers never makes it red.
+pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
+    if admin.is_stopping() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    }
+    match admin.store().trouble() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("the store cannot take an event: {trouble}\n")),
+    }
+}
+
+/// For load balancers: 200 while callbacks are taken, spilling included.
+pub(super) async fn health(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    if admin.is_stopping() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") }
+}
+
+/// The metrics; what only the store knows is looked up now.
+pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    admin.refresh().await;
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.0.metrics.render())
+}
+
+impl Admin {
+    fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Relaxed)
+    }
+
+    async fn refresh(&self) {
+        let (metrics, store) = (&self.0.metrics, self.store());
+        metrics.store_bytes.set(i64::try_from(store.bytes()).unwrap_or(i64::MAX));
+        let tally = store.tally();
+        let count = |counts: &std::collections::BTreeMap<String, u64>, name: &str| {
+            counts.get(name).map_or(0, |n| i64::try_from(*n).unwrap_or(i64::MAX))
+        };
+        for name in &self.0.handlers {
+            let label = [name.as_str()];
+            metrics.queue_depth.with_label_values(&label).set(count(&tally.pending, name));
+            metrics.dead_letters.with_label_values(&label).set(count(&tally.dead, name));
+            let oldest = match store.handler(name) {
+                Some(id) => store.oldest_pending(id).await.ok().flatten(),
+                None => None,
+            };
+            #[expect(clippy::cast_precision_loss, reason = "seconds of our time are exact in an f64")]
+            let secs = oldest.map_or(0.0, |moment| moment.secs() as f64);
+            metrics.queue_oldest_timestamp_seconds.with_label_values(&label).set(secs);
+        }
+    }
+}

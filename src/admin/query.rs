@@ -1,0 +1,74 @@
+//! Reads what callers pass in query and body, and says what is wrong with it.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use http_body_util::{BodyExt as _, Limited};
+use serde::de::DeserializeOwned;
+
+use super::Problem;
+use crate::clock::Timestamp;
+use crate::event::EventId;
+
+/// Rows of a page unless the caller asks otherwise, and at most.
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1000;
+/// Bytes of a body that is no import.
+const BODY_MAX: usize = 64 << 10;
+
+/// The query, of which nothing may be unknown.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::from_request_parts(parts, state).await;
+        query.map(|Query(asked)| Self(asked)).map_err(|error| Problem::bad_request(error.body_text()))
+    }
+}
+
+/// A JSON body, of which nothing may be unknown; an empty one is an empty object.
+pub(super) struct Told<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let body = read(request.into_body()).await?;
+        let text: &[u8] = if body.trim_ascii().is_empty() { b"{}" } else { &body };
+        serde_json::from_slice(text).map(Self).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    let too_large = |_| Problem::too_large(format!("the body is larger than {BODY_MAX} bytes, or it broke off"));
+    Limited::new(body, BODY_MAX).collect().await.map(http_body_util::Collected::to_bytes).map_err(too_large)
+}
+
+/// The number of rows of a page.
+pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
+    match asked.unwrap_or(LIMIT) {
+        limit @ 1..=LIMIT_MAX => Ok(limit),
+        _ => Err(Problem::bad_request(format!("`limit` is a number from 1 to {LIMIT_MAX}"))),
+    }
+}
+
+/// A moment in RFC 3339; none where nothing was passed.
+pub(super) fn moment(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    // A plus sign of an offset that nobody encoded arrives as a blank.
+    let read = |text: &str| Timestamp::parse_rfc3339(&text.replace(' ', "+"));
+    let wrong = || Problem::bad_request(format!("`{name}` is a time such as 2026-01-31T08:00:00Z"));
+    text.map(|text| read(text).ok_or_else(wrong)).transpose()
+}
+
+/// The id of an event out of a path.
+pub(super) fn event_id(text: &str) -> Result<EventId, Problem> {
+    text.parse().map_err(|_| Problem::not_found(format!("there is no event `{text}`")))
+}
+
+/// A name out of a fixed set; none where nothing was passed.
+pub(super) fn named<T>(text: Option<&str>, read: impl Fn(&str) -> Option<T>, what: &str) -> Result<Option<T>, Problem> {
+    let wrong = |text| Problem::bad_request(format!("`{text}` is no {what}"));
+    text.map(|text| read(text).ok_or_else(|| wrong(text))).transpose()
+}

@@ -1,0 +1,259 @@
+//! Composition, and the life of the service: [`Builder::build`] opens and binds, [`Server::run`] lives and drains.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Admin;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::dispatch::{Dispatcher, Subscriber};
+use crate::event::{Kind, Reason};
+use crate::handler::{Handler, Policy};
+use crate::intake::Intake;
+use crate::receive::{Receiver, SpillSink, StandardError};
+use crate::store::{OpenError, Store};
+use crate::telemetry::{KnownLabels, Metrics};
+
+/// Attempts in hand may take this long after a stop was asked for.
+const ATTEMPTS_END: Duration = Duration::from_secs(20);
+/// All must have ended this long after a stop was asked for; what has not is left behind.
+const ALL_END: Duration = Duration::from_secs(24);
+/// How often the store is asked to forget what is due to be forgotten.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// A service that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} (`{key}`): {error}")]
+    Bind {
+        /// The configuration key.
+        key: &'static str,
+        /// What it says.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A handler cannot be made.
+    #[error("handler `{name}`: {reason}")]
+    Handler {
+        /// Which one.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Puts a [`Server`] together.
+///
+/// ```
+/// use livehook::event::Event;
+/// use livehook::handler::{BoxFuture, Handler, HandlerError, Policy};
+/// use livehook::{Config, Server};
+///
+/// struct Rooms;
+///
+/// impl Handler for Rooms {
+///     fn deliver<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), HandlerError>> {
+///         Box::pin(async move {
+///             println!("{} {:?}", event.facts.kind, event.facts.stream);
+///             Ok(())
+///         })
+///     }
+/// }
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::builder().config(Config::default()).handler(Policy::new("rooms"), Rooms).build().await?;
+/// server.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Builder {
+    config: Config,
+    subscribers: Vec<Subscriber>,
+    clock: Arc<dyn Clock>,
+    spills: Arc<dyn SpillSink>,
+}
+
+/// A service that has opened its store and bound its ports, and has not begun to serve.
+pub struct Server {
+    config: Config,
+    store: Store,
+    receiver: Receiver,
+    admin: Admin,
+    dispatcher: Dispatcher,
+    subscribers: Vec<Subscriber>,
+    callbacks: (TcpListener, SocketAddr),
+    administration: (TcpListener, SocketAddr),
+}
+
+impl Builder {
+    /// The configuration; the defaults otherwise.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Adds a handler of your own to those of the configuration.
+    #[must_use]
+    pub fn handler(mut self, policy: Policy, handler: impl Handler) -> Self {
+        self.subscribers.push(Subscriber { policy, handler: Arc::new(handler) });
+        self
+    }
+
+    /// Another clock than the machine's, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Another place for spilled callbacks than standard error.
+    #[must_use]
+    pub fn spills(mut self, sink: Arc<dyn SpillSink>) -> Self {
+        self.spills = sink;
+        self
+    }
+
+    /// Makes the handlers, opens the store and binds the ports, in this order.
+    pub async fn build(self) -> Result<Server, BuildError> {
+        let Self { config, mut subscribers, clock, spills } = self;
+        for settings in &config.handlers {
+            let fault = |reason: String| BuildError::Handler { name: settings.policy.name.clone(), reason };
+            let handler = settings.target.build(&clock).map_err(|error| fault(error.0))?;
+            subscribers.push(Subscriber { policy: settings.policy.clone(), handler: Arc::from(handler) });
+        }
+        let names = names(&subscribers)?;
+        let metrics = metrics(&config, &names);
+        let store = Store::open(config.store.clone(), &names, config.server.ack.deadline, Arc::clone(&clock))?;
+        let policies: Vec<_> = subscribers.iter().map(|subscriber| subscriber.policy.clone()).collect();
+        let intake =
+            Intake::new(store.clone(), config.signature.clone(), &policies, Arc::clone(&clock), metrics.clone());
+        let intake = Arc::new(intake);
+        let callbacks = bind("server.listen", config.server.listen).await?;
+        let administration = bind("admin.listen", config.admin.listen).await?;
+        let server = config.server.clone();
+        Ok(Server {
+            receiver: Receiver::new(Arc::clone(&intake), server, Arc::clone(&clock), metrics.clone(), spills),
+            admin: Admin::new(config.admin.clone(), intake, metrics.clone(), names),
+            dispatcher: Dispatcher { store: store.clone(), clock, metrics },
+            config,
+            store,
+            subscribers,
+            callbacks,
+            administration,
+        })
+    }
+}
+
+impl Server {
+    /// Begins to put one together.
+    pub fn builder() -> Builder {
+        Builder {
+            config: Config::default(),
+            subscribers: Vec::new(),
+            clock: Arc::new(SystemClock),
+            spills: Arc::new(StandardError),
+        }
+    }
+
+    /// Where callbacks are taken.
+    pub fn callback_address(&self) -> SocketAddr {
+        self.callbacks.1
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.administration.1
+    }
+
+    /// Serves until `stop` completes, then drains: not ready at once, callbacks taken for `drain_delay`, requests in hand
+    /// answered, attempts in hand settled, the store closed. Work that is not done stays in the store.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Self { config, store, receiver, admin, dispatcher, subscribers, callbacks, administration } = self;
+        tracing::info!(callbacks = %callbacks.1, admin = %administration.1, store = config.store.url, "ready");
+        let (no_claims, no_callbacks, no_admin) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(dispatcher.run(subscribers, no_claims.clone(), ATTEMPTS_END).boxed());
+        tasks.spawn(serve("callbacks", receiver.clone().serve(callbacks.0, no_callbacks.clone())).boxed());
+        let mut background = JoinSet::new();
+        background.spawn(serve("admin", admin.clone().serve(administration.0, no_admin.clone())).boxed());
+        background.spawn(prune(store.clone()).boxed());
+
+        stop.await;
+        tracing::info!(drain_delay = ?config.server.drain_delay, "stopping");
+        admin.announce_stop();
+        receiver.announce_stop();
+        no_claims.cancel();
+        let drained = async {
+            tokio::time::sleep(config.server.drain_delay).await;
+            no_callbacks.cancel();
+            while tasks.join_next().await.is_some() {}
+        };
+        let begun = tokio::time::Instant::now();
+        if tokio::time::timeout(ALL_END - Duration::from_secs(2), drained).await.is_err() {
+            tracing::warn!("not everything ended in time");
+        }
+        no_admin.cancel();
+        background.shutdown().await;
+        store.close((ALL_END.saturating_sub(begun.elapsed())).max(Duration::from_secs(1))).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// The handlers' names, which must differ: progress is kept under them.
+fn names(subscribers: &[Subscriber]) -> Result<Vec<String>, BuildError> {
+    let mut names: Vec<String> = Vec::new();
+    for subscriber in subscribers {
+        let name = &subscriber.policy.name;
+        if names.contains(name) {
+            return Err(BuildError::Handler { name: name.clone(), reason: "there are two of that name".to_owned() });
+        }
+        names.push(name.clone());
+    }
+    Ok(names)
+}
+
+fn metrics(config: &Config, handlers: &[String]) -> Metrics {
+    let kinds: Vec<_> = Kind::all().map(Kind::slug).collect();
+    let keys: Vec<_> = config.signature.keys.iter().map(|key| key.name.as_str()).collect();
+    let handlers: Vec<_> = handlers.iter().map(String::as_str).collect();
+    let reasons = Reason::ALL.map(Reason::slug);
+    Metrics::new(KnownLabels { kinds: &kinds, reasons: &reasons, keys: &keys, handlers: &handlers })
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {
+    let fault = |error| BuildError::Bind { key, address, error };
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let bound = listener.local_addr().map_err(fault)?;
+    Ok((listener, bound))
+}
+
+async fn serve(name: &str, serving: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!(listener = name, %error, "a listener ended");
+    }
+}
+
+async fn prune(store: Store) {
+    loop {
+        tokio::time::sleep(PRUNE_EVERY).await;
+        match store.prune().await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "events pruned"),
+            Err(error) => tracing::warn!(%error, "events could not be pruned"),
+        }
+    }
+}
