@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
@@ -23,10 +23,12 @@ use crate::telemetry::{KnownLabels, Metrics};
 
 /// Attempts in hand may take this long after a stop was asked for.
 const ATTEMPTS_END: Duration = Duration::from_secs(20);
-/// All must have ended this long after a stop was asked for; what has not is left behind.
-const ALL_END: Duration = Duration::from_secs(24);
+/// Requests and attempts must have ended this long after a stop was asked for; what has not is cut off.
+const TASKS_END: Duration = Duration::from_secs(22);
+/// How long the store may take to close after that; a disk that hangs longer is left behind.
+const STORE_END: Duration = Duration::from_secs(2);
 /// How often the store is asked to forget what is due to be forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+const PRUNE_EVERY: Duration = Duration::from_mins(1);
 
 /// A service that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +76,7 @@ pub enum BuildError {
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = Server::builder().config(Config::default()).handler(Policy::new("rooms"), Rooms).build().await?;
-/// server.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await;
+/// server.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -136,7 +138,9 @@ impl Builder {
         }
         let names = names(&subscribers)?;
         let metrics = metrics(&config, &names);
-        let store = Store::open(config.store.clone(), &names, config.server.ack.deadline, Arc::clone(&clock))?;
+        // By the time callbacks are spilled for want of an answer, probes must have seen that something is wrong.
+        let stall = config.server.ack.deadline / 2;
+        let store = Store::open(config.store.clone(), &names, stall, Arc::clone(&clock))?;
         let policies: Vec<_> = subscribers.iter().map(|subscriber| subscriber.policy.clone()).collect();
         let intake =
             Intake::new(store.clone(), config.signature.clone(), &policies, Arc::clone(&clock), metrics.clone());
@@ -180,7 +184,9 @@ impl Server {
 
     /// Serves until `stop` completes, then drains: not ready at once, callbacks taken for `drain_delay`, requests in hand
     /// answered, attempts in hand settled, the store closed. Work that is not done stays in the store.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    ///
+    /// An error means that a part of the service ended by itself; the rest was drained all the same.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let Self { config, store, receiver, admin, dispatcher, subscribers, callbacks, administration } = self;
         tracing::info!(callbacks = %callbacks.1, admin = %administration.1, store = config.store.url, "ready");
         let (no_claims, no_callbacks, no_admin) =
@@ -192,7 +198,12 @@ impl Server {
         background.spawn(serve("admin", admin.clone().serve(administration.0, no_admin.clone())).boxed());
         background.spawn(prune(store.clone()).boxed());
 
-        stop.await;
+        let ended = tokio::select! {
+            () = stop => None,
+            Some(ended) = tasks.join_next() => Some(ended),
+            Some(ended) = background.join_next() => Some(ended),
+        };
+        let outcome = ended.map_or(Ok(()), |ended| Err(RunError::of(ended)));
         tracing::info!(drain_delay = ?config.server.drain_delay, "stopping");
         admin.announce_stop();
         receiver.announce_stop();
@@ -202,14 +213,27 @@ impl Server {
             no_callbacks.cancel();
             while tasks.join_next().await.is_some() {}
         };
-        let begun = tokio::time::Instant::now();
-        if tokio::time::timeout(ALL_END - Duration::from_secs(2), drained).await.is_err() {
+        if tokio::time::timeout(TASKS_END, drained).await.is_err() {
             tracing::warn!("not everything ended in time");
         }
         no_admin.cancel();
         background.shutdown().await;
-        store.close((ALL_END.saturating_sub(begun.elapsed())).max(Duration::from_secs(1))).await;
+        store.close(STORE_END).await;
         tracing::info!("stopped");
+        outcome
+    }
+}
+
+/// A part of the service ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the service cannot go on: {0}")]
+pub struct RunError(String);
+
+impl RunError {
+    fn of(ended: Result<(), JoinError>) -> Self {
+        let reason = ended.map_or_else(|error| error.to_string(), |()| "a listener or worker ended".to_owned());
+        tracing::error!(reason, "a part of the service ended by itself");
+        Self(reason)
     }
 }
 

@@ -45,5 +45,5 @@ pub mod signature;
 pub mod store;
 pub mod telemetry;
 
-pub use self::app::{BuildError, Builder, Server};
+pub use self::app::{BuildError, Builder, RunError, Server};
 pub use self::config::Config;

@@ -25,7 +25,7 @@ enum Command {
 /// Where the configuration comes from.
 #[derive(Debug, Default, clap::Args)]
 struct ConfigFlag {
-    /// Configuration file (TOML); LIVEHOOK_CONFIG otherwise
+    /// Configuration file (TOML); `LIVEHOOK_CONFIG` otherwise
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -23,7 +23,7 @@ impl Serve {
         let outcome = runtime.block_on(async {
             let stop = stop_signal().context("listening for signals")?;
             let server = Server::builder().config(config).build().await?;
-            server.run(stop).await;
+            server.run(stop).await?;
             Ok(())
         });
         // A thread that hangs in the disk must not hold up the end.

@@ -48,7 +48,7 @@ const POLL: Duration = Duration::from_secs(5);
 
 impl Dispatcher {
     /// Delivers to all subscribers until `stop`; then attempts in hand are settled, or given up `patience` later and
-    /// left pending.
+    /// left pending. Returns before `stop` only when a worker has died, which nothing it calls can bring about.
     pub async fn run(self, subscribers: Vec<Subscriber>, stop: CancellationToken, patience: Duration) {
         let mut workers = JoinSet::new();
         for subscriber in subscribers {
@@ -62,8 +62,10 @@ impl Dispatcher {
         while let Some(ended) = workers.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a handler's worker ended by itself");
+                return;
             }
         }
+        stop.cancelled().await;
     }
 }
 
@@ -103,16 +105,16 @@ impl Worker {
         let bell = self.shared.dispatcher.store.bell(self.id);
         let mut running = JoinSet::new();
         let mut look = Look { more: true, next_due: None };
-        let mut rung = true;
+        let mut wanted = true;
         while !stop.is_cancelled() {
-            let ring = bell.notified();
-            if self.has_room(running.len(), rung || look.more) {
+            let bell_rings = bell.notified();
+            if self.has_room(running.len(), wanted || look.more) {
                 look = self.look(&mut running).await;
             }
             let due = self.due(look.next_due);
-            rung = tokio::select! {
+            wanted = tokio::select! {
                 () = stop.cancelled() => break,
-                () = ring => true,
+                () = bell_rings => true,
                 () = due => true,
                 Some(_) = running.join_next() => false,
             };

@@ -253,21 +253,23 @@ mod tests {
 
     fn joined(lines: &[&str]) -> Vec<(u64, String)> {
         let mut all = Lines::default();
-        lines.iter().for_each(|line| all.push(line));
+        for line in lines {
+            all.push(line);
+        }
         all.end();
         std::iter::from_fn(|| all.pop()).collect()
     }
 
     #[test]
     fn lines_are_stripped_of_their_frames_and_joined() {
-        let spill = (1, r#"{"spill":1}"#.to_owned());
-        assert_eq!(joined(&[r#"{"spill":1}"#, ""]), [spill.clone()]);
+        let spill = [(1, r#"{"spill":1}"#.to_owned())];
+        assert_eq!(joined(&[r#"{"spill":1}"#, ""]), spill);
         assert_eq!(
             joined(&[
                 r#"{"log":"{\"spill\"","stream":"stderr","time":"2023-10-06T00:17:09.66Z"}"#,
                 r#"{"log":":1}\n","stream":"stderr","time":"2023-10-06T00:17:09.66Z"}"#,
             ]),
-            [spill.clone()]
+            spill
         );
         assert_eq!(
             joined(&[
@@ -275,7 +277,7 @@ mod tests {
                 r"2023-10-06T00:17:09.669794203Z stderr F :1}",
                 r"2023-10-06T00:17:09.669794203Z stderr F some text of a log",
             ]),
-            [spill]
+            spill
         );
     }
 }

@@ -82,6 +82,7 @@ struct Inner {
     handlers: Vec<(String, HandlerId, Arc<Notify>)>,
     clock: Arc<dyn Clock>,
     settings: Settings,
+    stall: Duration,
 }
 
 /// What an event weighs in the queue beside its body.
@@ -102,7 +103,7 @@ impl Store {
         let opening = Opening { url: &settings.url, bounds: settings.quarantine, handlers, stall };
         let (sqlite, bells) = Sqlite::open(&opening, &queue, Arc::clone(&clock))?;
         let handlers = handlers.iter().cloned().zip(bells).map(|(name, (id, bell))| (name, id, bell)).collect();
-        Ok(Self(Arc::new(Inner { queue, sqlite, handlers, clock, settings })))
+        Ok(Self(Arc::new(Inner { queue, sqlite, handlers, clock, settings, stall })))
     }
 
     /// The number of a handler of the configuration.
@@ -228,7 +229,7 @@ impl Store {
 
     /// Why an event cannot be taken at present; none when it can.
     pub fn trouble(&self) -> Option<String> {
-        self.0.sqlite.shared.trouble()
+        self.0.sqlite.shared.trouble().or_else(|| self.0.queue.trouble(self.0.stall))
     }
 
     /// How much there is, as of the last commit.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -49,7 +49,7 @@ pub(super) struct Taken {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    jobs: VecDeque<Box<dyn Job>>,
+    jobs: VecDeque<(Instant, Box<dyn Job>)>,
     /// Bytes of the jobs that wait and of those the writer has in hand.
     bytes: usize,
     /// Jobs the writer has in hand.
@@ -80,16 +80,29 @@ impl Queue {
             return Err(Refused::Closed);
         }
         let bytes = job.bytes();
-        let full = waiting.jobs.len() + waiting.in_hand >= self.count_max
-            || waiting.bytes.saturating_add(bytes) > self.bytes_max;
-        if full && admission == Admission::Bounded {
+        if self.is_full(&waiting, bytes) && admission == Admission::Bounded {
             return Err(Refused::Full);
         }
         waiting.bytes += bytes;
-        waiting.jobs.push_back(job);
+        waiting.jobs.push_back((Instant::now(), job));
         drop(waiting);
         self.arrived.notify_one();
         Ok(())
+    }
+
+    /// Why a callback that comes now may not be stored in time; none while there is room and nothing has been waiting
+    /// longer than `patience`.
+    pub(super) fn trouble(&self, patience: Duration) -> Option<String> {
+        let waiting = self.lock();
+        let oldest = waiting.jobs.front().map(|(since, _)| since.elapsed()).filter(|time| *time > patience);
+        match oldest {
+            Some(time) => Some(format!("a write has been waiting for {time:.1?}")),
+            None => self.is_full(&waiting, 1).then(|| "the write queue is full".to_owned()),
+        }
+    }
+
+    fn is_full(&self, waiting: &Waiting, more: usize) -> bool {
+        waiting.jobs.len() + waiting.in_hand >= self.count_max || waiting.bytes.saturating_add(more) > self.bytes_max
     }
 
     /// A request after the queue was closed gets no reply: its sender is dropped.
@@ -119,7 +132,7 @@ impl Queue {
         let (mut waiting, _) =
             self.arrived.wait_timeout_while(self.lock(), patience, nothing).unwrap_or_else(PoisonError::into_inner);
         let count = waiting.jobs.len().min(BATCH_MAX);
-        let jobs: Vec<_> = waiting.jobs.drain(..count).collect();
+        let jobs: Vec<_> = waiting.jobs.drain(..count).map(|(_, job)| job).collect();
         waiting.in_hand += jobs.len();
         Taken {
             jobs,
@@ -145,7 +158,7 @@ impl Queue {
 
     /// Everything that waits, to be told that it waits in vain.
     pub(super) fn abandon(&self) -> Vec<Box<dyn Job>> {
-        self.lock().jobs.drain(..).collect()
+        self.lock().jobs.drain(..).map(|(_, job)| job).collect()
     }
 
     /// Jobs that were taken are finished and no longer count.

@@ -337,7 +337,7 @@ pub(in crate::store) fn list(
         limit + 1
     );
     let rows = db.prepare_cached(&sql)?.query_map(params_from_iter(values), delivery)?.collect::<Result<_>>()?;
-    let page = page(rows, limit, |(_, (seq, handler))| format!("{seq}.{handler}"))?;
+    let page = page(rows, limit, |(_, (seq, handler))| format!("{seq}.{handler}"));
     Ok(Page { items: page.items.into_iter().map(|(delivery, _)| delivery).collect(), next: page.next })
 }
 

@@ -111,7 +111,7 @@ pub(in crate::store) fn list(
     let sql = format!("SELECT {ROW} FROM events {wanted} ORDER BY seq DESC LIMIT {}", limit + 1);
     let mut statement = db.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(conditions.into_iter().map(|(_, value)| value)), row)?;
-    page(rows.collect::<Result<_>>()?, limit, |row| row.seq.to_string())
+    Ok(page(rows.collect::<Result<_>>()?, limit, |row| row.seq.to_string()))
 }
 
 /// `WHERE a AND b`, or nothing.
@@ -121,11 +121,11 @@ pub(super) fn where_clause<'a>(conditions: impl Iterator<Item = &'a str>) -> Str
 }
 
 /// Cuts a list that was read one row too far into a page.
-pub(super) fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Result<Page<T>> {
+pub(super) fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(cursor);
-    Ok(Page { items, next })
+    Page { items, next }
 }
 
 /// Everything known of one event.

@@ -91,6 +91,9 @@ pub(super) struct Sqlite {
     _lock: File,
 }
 
+/// The numbers of handlers, and what rings when there is something for them.
+type Bells = Vec<(HandlerId, Arc<Notify>)>;
+
 /// How the store is to be opened.
 pub(super) struct Opening<'a> {
     pub(super) url: &'a str,
@@ -115,7 +118,7 @@ impl Sqlite {
         opening: &Opening<'_>,
         queue: &Arc<Queue>,
         clock: Arc<dyn Clock>,
-    ) -> Result<(Self, Vec<(HandlerId, Arc<Notify>)>), OpenError> {
+    ) -> Result<(Self, Bells), OpenError> {
         let path = path_of(opening.url)?;
         let lock = lock(&path)?;
         let database = Database { path };

@@ -101,7 +101,7 @@ pub(in crate::store) fn list(
     let sql = format!("SELECT {COLUMNS} FROM quarantine {wanted} ORDER BY id DESC LIMIT {}", limit + 1);
     let mut statement = db.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(conditions.into_iter().map(|(_, value)| value)), item)?;
-    page(rows.collect::<Result<_>>()?, limit, |item| item.id.to_string())
+    Ok(page(rows.collect::<Result<_>>()?, limit, |item| item.id.to_string()))
 }
 
 /// One refused callback with its body.

@@ -59,7 +59,9 @@ impl Writer {
                 self.wake(key.handler);
             }
             self.work(&mut held);
-            claims.into_iter().for_each(|request| self.serve(request));
+            for request in claims {
+                self.serve(request);
+            }
             if closed {
                 break;
             }
