@@ -35,8 +35,16 @@ impl Serve {
 /// Completes with the first SIGTERM or SIGINT. The second ends the process at once.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                // Its default would end us in the middle of everything.
+                _ = hangup.recv() => tracing::warn!("SIGHUP: this version does not reload; restart it to change the configuration"),
+            }
+        }
         let again = std::thread::Builder::new().name("second-signal".to_owned());
         let handle = tokio::runtime::Handle::current();
         let _ = again.spawn(move || {

@@ -27,10 +27,8 @@ use tower::ServiceExt as _;
 use super::{Route, Settings};
 use crate::telemetry::Metrics;
 
-/// Bytes of a request's head; more is answered 431.
+/// Bytes of a request's head; more is answered 431, as are more than hyper's hundred headers.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Headers of a request; more is answered 431.
-const HEADERS_MAX: usize = 100;
 /// Pause after the machine could not give us another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -189,7 +187,6 @@ impl Connections {
             http1::Builder::new()
                 .header_read_timeout(None)
                 .max_buf_size(HEAD_BYTES_MAX)
-                .max_headers(HEADERS_MAX)
                 .serve_connection(TokioIo::new(watched), service)
         );
         let outcome = tokio::select! {
