@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::output::{self, Closed};
 use crate::config::Faults;
 
 /// sysexits' `EX_CONFIG`.
@@ -17,12 +18,15 @@ pub(super) fn of(outcome: anyhow::Result<()>) -> ExitCode {
     let Err(error) = outcome else {
         return ExitCode::SUCCESS;
     };
+    if error.is::<Closed>() {
+        return ExitCode::SUCCESS;
+    }
     if let Some(faults) = error.downcast_ref::<Faults>() {
-        complain(&format!("the configuration has faults\n{faults}"));
+        output::note(&format!("the configuration has faults\n{faults}"));
         return ExitCode::from(CONFIGURATION);
     }
     if !error.is::<Failed>() {
-        complain(&format!("{error:#}"));
+        output::note(&format!("{error:#}"));
     }
     ExitCode::FAILURE
 }
@@ -32,9 +36,4 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     // Nobody is left to tell when the terminal is gone.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
-}
-
-#[expect(clippy::print_stderr, reason = "diagnostics of a command go to standard error")]
-fn complain(text: &str) {
-    eprintln!("livehook: {text}");
 }

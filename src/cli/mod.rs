@@ -1,7 +1,25 @@
-//! The command line: arguments and exit codes; one file per command.
+//! The command line: arguments and exit codes; one file per command, a folder where a command has several.
+//!
+//! Commands that ask a running service know its admin API and nothing else of it.
 
+mod api;
+mod check;
+mod completions;
+mod deliveries;
+mod events;
 mod exit;
+mod healthcheck;
+mod http;
+mod import;
+mod key;
+mod moment;
+mod output;
+mod quarantine;
+mod send;
 mod serve;
+mod sign;
+mod table;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,23 +27,50 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 /// Receives the event callbacks of Tencent Cloud Streaming Services (CSS) and never loses one
+///
+/// Without a command it runs the service.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(name = "livehook", version, about, max_term_width = 100, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Serve,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service (the default)
     Serve(serve::Serve),
+    /// Say all faults of a configuration, or print what it amounts to, secrets masked
+    Check(check::Check),
+    /// Play CSS: post events, signed as CSS signs them
+    Send(Box<send::Send>),
+    /// Compute the `sign` of a callback
+    Sign(sign::Sign),
+    /// Check the signature of a callback body, and explain the verdict
+    Verify(verify::Verify),
+    /// Look at the events that are stored
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Look at and decide about what is owed to handlers
+    #[command(subcommand)]
+    Deliveries(deliveries::Deliveries),
+    /// Look at callbacks that were refused, and give them a second chance
+    #[command(subcommand)]
+    Quarantine(quarantine::Quarantine),
+    /// Read spilled callbacks or exported events back in
+    Import(import::Import),
+    /// Ask whether the service is ready
+    Healthcheck(healthcheck::Healthcheck),
+    /// Print completions for a shell
+    Completions(completions::Completions),
 }
 
 /// Where the configuration comes from.
 #[derive(Debug, Default, clap::Args)]
 struct ConfigFlag {
-    /// Configuration file (TOML); `LIVEHOOK_CONFIG` otherwise
+    /// Configuration file (TOML); otherwise the one that LIVEHOOK_CONFIG names
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -36,7 +81,27 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
     };
-    exit::of(match arguments.command.unwrap_or_else(|| Command::Serve(serve::Serve::default())) {
+    exit::of(match arguments.command.unwrap_or(Command::Serve(arguments.serve)) {
         Command::Serve(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Send(command) => command.run(),
+        Command::Sign(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Events(command) => command.run(),
+        Command::Deliveries(command) => command.run(),
+        Command::Quarantine(command) => command.run(),
+        Command::Import(command) => command.run(),
+        Command::Healthcheck(command) => command.run(),
+        Command::Completions(command) => command.run(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        super::Arguments::command().debug_assert();
+    }
 }

@@ -17,7 +17,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod units;
+pub(crate) mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads a duration such as `250ms` or `30d`.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     measure(text, &SPANS).map(Duration::from_millis)
 }
 
@@ -13,7 +13,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// The shortest text that [`span`] reads back; what is below a millisecond is cut off.
-pub(super) fn show_span(span: Duration) -> String {
+pub(crate) fn show_span(span: Duration) -> String {
     show(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), &SPANS)
 }
 

@@ -7,7 +7,7 @@
 
 mod answer;
 mod signing;
-mod trust;
+pub(crate) mod trust;
 
 use std::cmp::Reverse;
 use std::fmt;

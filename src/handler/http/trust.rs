@@ -8,7 +8,7 @@ use crate::handler::BuildError;
 
 /// Trusts the system's certificates and those of `ca_file`. A client that never speaks TLS reads none: a container
 /// without certificates is enough for it.
-pub(super) fn settle(
+pub(crate) fn settle(
     client: ClientBuilder,
     url: &url::Url,
     ca_file: Option<&Path>,

@@ -1,0 +1,121 @@
+//! `livehook events export`
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::stream::{self, StreamExt as _};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::EventFilters;
+use crate::cli::api::{self, AdminFlags, Api, PAGE_MAX, cell};
+use crate::cli::{http, output};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Export {
+    #[command(flatten)]
+    filters: EventFilters,
+    /// Write to this file instead of standard output; it appears once it is complete
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    admin: AdminFlags,
+}
+
+/// Events asked for at the same time.
+const IN_HAND: usize = 8;
+
+#[derive(Deserialize)]
+struct Detail {
+    cloudevent: Box<RawValue>,
+}
+
+/// Where the lines go.
+enum Sink {
+    Stdout,
+    File { part: PathBuf, file: BufWriter<File>, path: PathBuf },
+}
+
+impl Export {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let api = self.admin.api()?;
+        http::block_on(self.export(&api))
+    }
+
+    /// The API lists the newest first, so the ids are taken first and the events asked for from their end.
+    async fn export(&self, api: &Api) -> anyhow::Result<()> {
+        let mut sink = Sink::open(self.out.as_deref())?;
+        let ids = ids(api, &self.filters.query()).await?;
+        let bar = ProgressBar::with_draw_target(Some(ids.len() as u64), ProgressDrawTarget::stderr());
+        let lines = stream::iter(ids.iter().rev()).map(|id| line(api, id)).buffered(IN_HAND);
+        let mut lines = std::pin::pin!(lines);
+        while let Some(line) = lines.next().await {
+            let line = line?;
+            bar.suspend(|| sink.write(&line))?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        sink.end()?;
+        output::note(&format!("{} events exported", ids.len()));
+        Ok(())
+    }
+}
+
+/// The ids of all events, newest first.
+async fn ids(api: &Api, query: &[(&str, String)]) -> anyhow::Result<Vec<String>> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let mut ids = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = api.page("events", &["events"], query, PAGE_MAX, cursor.as_deref()).await?;
+        ids.extend(page.rows.iter().map(|row| cell(row, "id")));
+        bar.set_position(ids.len() as u64);
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => break,
+        }
+    }
+    bar.finish_and_clear();
+    Ok(ids)
+}
+
+/// The CloudEvent as the service writes it, with the body it was made from.
+async fn line(api: &Api, id: &str) -> anyhow::Result<String> {
+    let detail: Detail = api::read(&api.get(&["events", id], &[]).await?)?;
+    let body = api.get(&["events", id, "body"], &[]).await?;
+    let object = detail.cloudevent.get().trim_end();
+    let open = object.strip_suffix('}').with_context(|| format!("event {id} is no JSON object"))?;
+    Ok(format!("{open},\"rawbody_base64\":\"{}\"}}", BASE64.encode(&body)))
+}
+
+impl Sink {
+    fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::Stdout) };
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let file = File::create(&part).with_context(|| format!("creating {}", part.display()))?;
+        Ok(Self::File { part, file: BufWriter::new(file), path: path.to_owned() })
+    }
+
+    fn write(&mut self, line: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Stdout => output::json(line),
+            Self::File { part, file, .. } => {
+                writeln!(file, "{line}").with_context(|| format!("writing {}", part.display()))
+            }
+        }
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        let Self::File { part, mut file, path } = self else { return Ok(()) };
+        let synced = file.flush().and_then(|()| file.get_ref().sync_all());
+        let moved = synced.and_then(|()| std::fs::rename(&part, &path));
+        moved.with_context(|| format!("writing {}", path.display()))
+    }
+}

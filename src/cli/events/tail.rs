@@ -1,0 +1,113 @@
+//! `livehook events tail`
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::EventFilters;
+use crate::cli::api::{AdminFlags, Api, PAGE_MAX, cell};
+use crate::cli::http;
+use crate::cli::output::{self, Format, FormatFlag};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Tail {
+    #[command(flatten)]
+    filters: EventFilters,
+    /// Begin with this many of the newest events
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10)]
+    lines: usize,
+    #[command(flatten)]
+    format: FormatFlag,
+    #[command(flatten)]
+    admin: AdminFlags,
+}
+
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// Events that are remembered as printed. The newest of them may be pruned; not all of them, while any are left.
+const SEEN_MAX: usize = 10_000;
+
+/// Events that were printed, or that were there before.
+#[derive(Debug, Default)]
+struct Seen {
+    ids: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Tail {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let api = self.admin.api()?;
+        http::block_on(self.follow(&api))
+    }
+
+    async fn follow(&self, api: &Api) -> anyhow::Result<()> {
+        let query = self.filters.query();
+        let mut seen = Seen::default();
+        let first = api.rows("events", &["events"], &query, self.lines.max(1)).await?.rows;
+        let beginning = first.iter().rev();
+        beginning.clone().for_each(|row| seen.add(row));
+        beginning.skip(first.len().saturating_sub(self.lines)).try_for_each(|row| self.print(row))?;
+        let mut in_trouble = false;
+        loop {
+            tokio::time::sleep(POLL_EVERY).await;
+            match fresh(api, &query, &seen).await {
+                Ok(rows) => {
+                    in_trouble = false;
+                    for row in rows.iter().rev() {
+                        seen.add(row);
+                        self.print(row)?;
+                    }
+                }
+                Err(error) if !in_trouble => {
+                    in_trouble = true;
+                    output::note(&format!("{error:#}; trying again until it answers"));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn print(&self, row: &Value) -> anyhow::Result<()> {
+        if self.format.format == Format::Json {
+            return output::json(&row.to_string());
+        }
+        let place: Vec<_> = ["domain", "app", "stream"].iter().map(|member| cell(row, member)).collect();
+        let (received_at, kind, id) = (cell(row, "received_at"), cell(row, "kind"), cell(row, "id"));
+        let text = format!("{received_at}  {kind:<20}  {id}  {:<10}  {}", cell(row, "verification"), place.join("/"));
+        output::line(&output::plain(&text))
+    }
+}
+
+/// Everything above the first row we have seen, newest first, however many pages that takes.
+async fn fresh(api: &Api, query: &[(&str, String)], seen: &Seen) -> anyhow::Result<Vec<Value>> {
+    let mut rows = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = api.page("events", &["events"], query, PAGE_MAX, cursor.as_deref()).await?;
+        let count = page.rows.len();
+        rows.extend(page.rows.into_iter().take_while(|row| !seen.has(row)));
+        let reached_seen = rows.len() % PAGE_MAX != 0 || count < PAGE_MAX;
+        match page.next.filter(|_| !reached_seen) {
+            Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
+            _ => return Ok(rows),
+        }
+    }
+}
+
+impl Seen {
+    fn add(&mut self, row: &Value) {
+        let id = cell(row, "id");
+        if self.ids.insert(id.clone()) {
+            self.order.push_back(id);
+        }
+        if self.order.len() > SEEN_MAX {
+            self.order.pop_front().inspect(|oldest| {
+                self.ids.remove(oldest);
+            });
+        }
+    }
+
+    fn has(&self, row: &Value) -> bool {
+        self.ids.contains(&cell(row, "id"))
+    }
+}

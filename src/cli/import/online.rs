@@ -1,0 +1,17 @@
+//! Through the running service.
+
+use std::path::Path;
+
+use reqwest::Body;
+use tokio_util::io::ReaderStream;
+
+use super::Outcome;
+use crate::cli::api::{self, Api};
+
+/// Streams the file to the service, which reads it line by line.
+pub(super) async fn import(api: &Api, file: &Path) -> anyhow::Result<Outcome> {
+    let lines = Body::wrap_stream(ReaderStream::with_capacity(super::open(file).await?, CHUNK));
+    api::read(&api.post_body(&["import"], "application/x-ndjson", lines).await?)
+}
+
+const CHUNK: usize = 64 * 1024;

@@ -1,0 +1,103 @@
+//! Aligned columns.
+
+use super::output;
+
+/// Rows under a heading.
+#[derive(Debug)]
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+/// Blanks between two columns.
+const GAP: usize = 2;
+/// A column is not made narrower than this.
+const NARROWEST: usize = 8;
+
+impl Table {
+    /// A table with these headings.
+    pub(super) fn new(headings: &[&str]) -> Self {
+        Self { rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()] }
+    }
+
+    /// Adds a row. Its texts may come from anywhere.
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
+        self.rows.push(cells.into_iter().map(|cell| output::plain(cell.as_ref()).into_owned()).collect());
+    }
+
+    /// Prints it; on a terminal long texts are cut so that a row is a line.
+    pub(super) fn print(&self) -> anyhow::Result<()> {
+        self.lines(output::columns()).iter().try_for_each(|line| output::line(line))
+    }
+
+    fn lines(&self, columns: Option<usize>) -> Vec<String> {
+        let widths = self.widths(columns);
+        let padded = |(cell, &width): (&String, &usize)| {
+            let cell = cut(cell, width);
+            let blanks = width - width_of(&cell) + GAP;
+            cell + &" ".repeat(blanks)
+        };
+        let line = |row: &Vec<String>| row.iter().zip(&widths).map(padded).collect::<String>().trim_end().to_owned();
+        self.rows.iter().map(line).collect()
+    }
+
+    /// The width of each column; while a row is too long, the widest gives way.
+    fn widths(&self, columns: Option<usize>) -> Vec<usize> {
+        let count = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widest =
+            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell)).max();
+        let mut widths: Vec<usize> = (0..count).map(|column| widest(column).unwrap_or(0)).collect();
+        let Some(columns) = columns else { return widths };
+        while widths.iter().sum::<usize>() + GAP * count.saturating_sub(1) > columns {
+            match widths.iter_mut().max() {
+                Some(width) if *width > NARROWEST => *width -= 1,
+                _ => break,
+            }
+        }
+        widths
+    }
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if width_of(text) <= width {
+        return text.to_owned();
+    }
+    let mut left = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let fits = columns_of(*c) <= left;
+        left = left.saturating_sub(columns_of(*c));
+        fits
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
+fn width_of(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// How many columns a terminal gives a character: two to those of East Asian scripts and to most pictures.
+fn columns_of(c: char) -> usize {
+    match u32::from(c) {
+        0x1100..=0x115F | 0x2E80..=0xA4CF | 0xAC00..=0xD7A3 | 0xF900..=0xFAFF | 0xFE30..=0xFE6F => 2,
+        0xFF00..=0xFF60 | 0xFFE0..=0xFFE6 | 0x1F300..=0x1F64F | 0x1F900..=0x1F9FF | 0x2_0000..=0x3_FFFD => 2,
+        0x0300..=0x036F => 0,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_and_fit() {
+        let mut table = Table::new(&["KIND", "STREAM"]);
+        table.row(["stream-push", "直播"]);
+        table.row(["relay", "a\nb"]);
+        assert_eq!(table.lines(None), ["KIND         STREAM", "stream-push  直播", "relay        a\\nb"]);
+        table.row(["monitor", "a name that is much too long"]);
+        for line in table.lines(Some(24)) {
+            assert!(width_of(&line) <= 24, "{line}");
+        }
+        assert_eq!(table.lines(Some(24))[3], "monitor      a name tha…");
+    }
+}
