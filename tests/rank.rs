@@ -184,8 +184,8 @@ fn faults_of(sources: &[Source]) -> Vec<String> {
         tests.iter().map(module).collect::<Vec<_>>()
     };
     let only_in_tests: Vec<Vec<String>> = sources.iter().zip(&parts).flat_map(tested).collect();
-    let root = sources.iter().zip(&parts).find(|(source, _)| source.module.is_empty());
-    let exports = root.map(|(_, (tokens, _))| exports(tokens)).unwrap_or_default();
+    let top = sources.iter().zip(&parts).find(|(source, _)| source.module.is_empty());
+    let exports = top.map(|(_, (tokens, _))| exports(tokens)).unwrap_or_default();
     let mut faults = Vec::new();
     for (source, (tokens, _)) in sources.iter().zip(&parts) {
         let Some(room) = source.room() else { continue };
@@ -219,15 +219,11 @@ fn fault(room: &str, other: &str) -> Option<&'static str> {
 /// What a path names in the root, seen from a module that lies so deep; none if it does not lead there.
 fn named_at_the_root(path: &[String], depth: usize) -> Option<&str> {
     let steps: Vec<_> = path.iter().map(String::as_str).skip_while(|step| *step == "self").collect();
+    let ups = steps.iter().take_while(|step| **step == "super").count();
     let rest = match steps.first()? {
-        &"crate" => &steps[1..],
-        _ => {
-            let ups = steps.iter().take_while(|step| **step == "super").count();
-            if ups < depth {
-                return None;
-            }
-            &steps[ups..]
-        }
+        first if *first == "crate" => &steps[1..],
+        _ if ups < depth => return None,
+        _ => &steps[ups..],
     };
     rest.first().copied().filter(|name| !matches!(*name, "self" | "*"))
 }
