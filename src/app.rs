@@ -26,7 +26,7 @@ const ATTEMPTS_END: Duration = Duration::from_secs(20);
 /// All must have ended this long after a stop was asked for; what has not is left behind.
 const ALL_END: Duration = Duration::from_secs(24);
 /// How often the store is asked to forget what is due to be forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+const PRUNE_EVERY: Duration = Duration::from_mins(1);
 
 /// A service that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +203,7 @@ impl Server {
             while tasks.join_next().await.is_some() {}
         };
         let begun = tokio::time::Instant::now();
-        if tokio::time::timeout(ALL_END - Duration::from_secs(2), drained).await.is_err() {
+        if tokio::time::timeout(ALL_END.saturating_sub(Duration::from_secs(2)), drained).await.is_err() {
             tracing::warn!("not everything ended in time");
         }
         no_admin.cancel();

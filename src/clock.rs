@@ -143,7 +143,7 @@ impl Clock for ManualClock {
         Box::pin(async move {
             // An error means that the clock is gone and its time will never come.
             if turned.wait_for(|now| *now >= moment).await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         })
     }

@@ -61,8 +61,8 @@ impl Default for Settings {
             keys: Vec::new(),
             required: true,
             unsigned_kinds: vec![Kind::Relay, Kind::Monitor],
-            expiry_grace: Duration::from_secs(600),
-            future_limit: Duration::from_secs(1200),
+            expiry_grace: Duration::from_mins(10),
+            future_limit: Duration::from_mins(20),
             legacy_porn: None,
             url_token: None,
         }

@@ -63,12 +63,11 @@ async fn take_all(admin: &Admin, lines: &mut Lines, outcome: &mut Outcome) -> Re
             Ok(Imported::Event) => outcome.imported += 1,
             Ok(Imported::Duplicate) => outcome.duplicates += 1,
             Ok(Imported::Refused) => outcome.refused += 1,
-            Ok(Imported::Nothing) => {}
             Err(ImportError::Store(error)) => return Err(error.into()),
             Err(ImportError::Line(detail)) if outcome.faults.len() < FAULTS_MAX => {
-                outcome.faults.push(Fault { line, detail })
+                outcome.faults.push(Fault { line, detail });
             }
-            Err(ImportError::Line(_)) => {}
+            Ok(Imported::Nothing) | Err(ImportError::Line(_)) => {}
         }
     }
     Ok(())

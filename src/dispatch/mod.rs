@@ -105,14 +105,14 @@ impl Worker {
         let mut look = Look { more: true, next_due: None };
         let mut rung = true;
         while !stop.is_cancelled() {
-            let ring = bell.notified();
+            let bell_rings = bell.notified();
             if self.has_room(running.len(), rung || look.more) {
                 look = self.look(&mut running).await;
             }
             let due = self.due(look.next_due);
             rung = tokio::select! {
                 () = stop.cancelled() => break,
-                () = ring => true,
+                () = bell_rings => true,
                 () = due => true,
                 Some(_) = running.join_next() => false,
             };

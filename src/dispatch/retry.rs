@@ -7,7 +7,7 @@ use crate::handler::{HandlerError, RetryPolicy};
 use crate::store::Settlement;
 
 /// The longest wait another side may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// Decides after the attempt with the number `attempt` (from 1). `jitter` is chance, from 0 to 1.
 ///

@@ -1,4 +1,4 @@
-//! A reader over JSON text that serde_json has found valid. It keeps what serde's data model would lose: the digits of
+//! A reader over JSON text that `serde_json` has found valid. It keeps what serde's data model would lose: the digits of
 //! a number, repeated members and their order, lone surrogates. It allocates nothing, and nesting costs it no stack.
 
 use std::borrow::Cow;

@@ -253,7 +253,9 @@ mod tests {
 
     fn joined(lines: &[&str]) -> Vec<(u64, String)> {
         let mut all = Lines::default();
-        lines.iter().for_each(|line| all.push(line));
+        for line in lines {
+            all.push(line);
+        }
         all.end();
         std::iter::from_fn(|| all.pop()).collect()
     }
@@ -261,13 +263,13 @@ mod tests {
     #[test]
     fn lines_are_stripped_of_their_frames_and_joined() {
         let spill = (1, r#"{"spill":1}"#.to_owned());
-        assert_eq!(joined(&[r#"{"spill":1}"#, ""]), [spill.clone()]);
+        assert_eq!(joined(&[r#"{"spill":1}"#, ""]), std::slice::from_ref(&spill));
         assert_eq!(
             joined(&[
                 r#"{"log":"{\"spill\"","stream":"stderr","time":"2023-10-06T00:17:09.66Z"}"#,
                 r#"{"log":":1}\n","stream":"stderr","time":"2023-10-06T00:17:09.66Z"}"#,
             ]),
-            [spill.clone()]
+            std::slice::from_ref(&spill)
         );
         assert_eq!(
             joined(&[

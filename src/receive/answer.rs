@@ -24,7 +24,7 @@ impl Receiver {
     pub(super) async fn answer(&self, callback: Callback, last_byte: Instant) -> Response {
         let ack = self.0.settings.ack;
         let deadline = last_byte + ack.deadline;
-        let patience = deadline - SPILL_RESERVE_MAX.min(ack.deadline / 4);
+        let patience = last_byte + ack.deadline.saturating_sub(SPILL_RESERVE_MAX.min(ack.deadline / 4));
         let ruling = self.rule(&callback).await;
         let refusal = ruling.refusal();
         let kept = tokio::time::timeout_at(patience.into(), self.0.intake.keep(ruling)).await;
