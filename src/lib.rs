@@ -47,3 +47,12 @@ pub mod telemetry;
 
 pub use self::app::{BuildError, Builder, RunError, Server};
 pub use self::config::Config;
+
+/// Compiles the examples of both READMEs.
+#[cfg(doctest)]
+mod readme {
+    #[doc = include_str!("../README.md")]
+    struct English;
+    #[doc = include_str!("../README.zh-CN.md")]
+    struct Chinese;
+}
