@@ -7,7 +7,8 @@
 //! --quick         about 20 seconds instead of two minutes
 //! --long          also with five million events stored, about 8 GB (--stored N: with N)
 //! --dir PATH      where the stores lie; otherwise under the target directory
-//! --only NAME     one of throughput, latency, delivery, start, size, growth
+//! --against PATH  also compares with another build of livehook
+//! --only NAME     one of throughput, latency, delivery, start, size, growth, compare
 //! ```
 
 mod bare;
@@ -32,6 +33,7 @@ use self::report::Report;
 struct Arguments {
     plan: Plan,
     dir: PathBuf,
+    against: Option<PathBuf>,
     only: Option<String>,
 }
 
@@ -55,21 +57,21 @@ const QUICK: Plan = Plan {
 };
 const LONG_STORED: u64 = 5_000_000;
 /// However it goes, it ends after this.
-const RUN_MAX: Duration = Duration::from_secs(600);
-const LONG_RUN_MAX: Duration = Duration::from_secs(2 * 3600);
+const RUN_MAX: Duration = Duration::from_mins(10);
+const LONG_RUN_MAX: Duration = Duration::from_hours(2);
 
 fn main() -> io::Result<()> {
     if std::env::args().any(|argument| argument == "--serve-bare") {
         return bare::serve();
     }
     let target = target_directory()?;
-    let Arguments { plan, dir, only } = arguments(&target)?;
+    let Arguments { plan, dir, against, only } = arguments(&target)?;
     let cores = Cores::divide();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::fs::create_dir_all(&dir)?;
     let dir = tempfile::Builder::new().prefix("bench-accept-").tempdir_in(dir)?;
     let report = Report::new(machine::facts(dir.path(), &cores));
-    let mut bench = Bench { cores, dir: dir.path().to_owned(), plan, numbers: Numbers::default(), report };
+    let mut bench = Bench { cores, dir: dir.path().to_owned(), against, plan, numbers: Numbers::default(), report };
     let outcome = runtime.block_on(async {
         let run_max = if plan.stored > 0 { LONG_RUN_MAX } else { RUN_MAX };
         tokio::select! {
@@ -102,11 +104,14 @@ async fn measure(bench: &mut Bench, only: Option<&str>) -> io::Result<()> {
     if wanted("growth") && bench.plan.stored > 0 {
         bench.growth().await?;
     }
+    if wanted("compare") {
+        bench.compare().await?;
+    }
     Ok(())
 }
 
 fn arguments(target: &Path) -> io::Result<Arguments> {
-    let mut asked = Arguments { plan: USUAL, dir: target.to_owned(), only: None };
+    let mut asked = Arguments { plan: USUAL, dir: target.to_owned(), against: None, only: None };
     let mut stored = 0;
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
@@ -118,6 +123,7 @@ fn arguments(target: &Path) -> io::Result<Arguments> {
             "--long" => stored = LONG_STORED,
             "--stored" => stored = value()?.parse().map_err(|_| usage("--stored takes a number"))?,
             "--dir" => asked.dir = value()?.into(),
+            "--against" => asked.against = Some(value()?.into()),
             "--only" => asked.only = Some(value()?),
             other => return Err(usage(&format!("{other} is not known"))),
         }

@@ -37,11 +37,15 @@ pub(crate) struct Plan {
 pub(crate) struct Bench {
     pub(crate) cores: Cores,
     pub(crate) dir: PathBuf,
+    /// Another livehook to compare with.
+    pub(crate) against: Option<PathBuf>,
     pub(crate) plan: Plan,
     pub(crate) numbers: Numbers,
     pub(crate) report: Report,
 }
 
+/// The livehook that is measured.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_livehook");
 /// Before a first measurement of a server.
 const WARM_UP: Duration = Duration::from_millis(400);
 /// Until a server that was just started has settled.
@@ -54,13 +58,18 @@ impl Bench {
     pub(crate) async fn throughput(&mut self) -> io::Result<()> {
         let bare = Server::bare(&self.cores)?;
         let ours = self.livehook("throughput", Handler::Idle)?;
-        let (bare, ours) = (self.target(&bare, Spread::Many), (self.target(&ours, Spread::Many), ours));
-        let rates = self.pairs(&bare, &ours.0).await?;
+        let targets = (self.target(&bare, Spread::Many), self.target(&ours, Spread::Many));
+        let rates = self.pairs(&targets.0, &targets.1).await?;
+        let spent = (self.spent(&bare, &targets.0).await?, self.spent(&ours, &targets.1).await?);
         self.report.tell("bare route", median(rates.iter().map(|pair| pair.0)), "/s");
         self.report.tell("durable accept", median(rates.iter().map(|pair| pair.1)), "/s");
         let (ratio, note) = ratio(&rates);
         let bound = Bound::AtLeast { must: 0.15, want: 0.30 };
         self.report.add("durable accept / bare route", ratio, "", bound, note);
+        for (what, (micros, share)) in [("bare route", spent.0), ("durable accept", spent.1)] {
+            let note = format!("{:.0} % of a core", share * 100.0);
+            self.report.add(format!("processor time, {what}"), micros, " µs each", Bound::None, note);
+        }
         Ok(())
     }
 
@@ -159,7 +168,7 @@ impl Bench {
 
     /// The program on disk.
     pub(crate) fn size(&mut self) -> io::Result<()> {
-        let bytes = std::fs::metadata(env!("CARGO_BIN_EXE_livehook"))?.len();
+        let bytes = std::fs::metadata(PROGRAM)?.len();
         let bound = Bound::AtMost { must: 20.0, want: 12.0 };
         self.report.add("program, stripped", float(bytes) / 1e6, " MB", bound, "");
         Ok(())
@@ -181,6 +190,31 @@ impl Bench {
         Ok(())
     }
 
+    /// This livehook against another one: their ratio says what a change is worth on a machine that is never quiet.
+    pub(crate) async fn compare(&mut self) -> io::Result<()> {
+        let Some(other) = &self.against else {
+            return Ok(());
+        };
+        for (name, handler) in [("accept alone", Handler::Idle), ("delivering to a file", Handler::File)] {
+            let dir = self.dir.join(format!("other-{handler:?}"));
+            let theirs = Server::livehook(&self.cores, other, &dir, handler)?;
+            let ours = self.livehook(&format!("ours-{handler:?}"), handler)?;
+            let targets = (self.target(&theirs, Spread::Many), self.target(&ours, Spread::Many));
+            let (ratio, note) = ratio(&self.pairs(&targets.0, &targets.1).await?);
+            let spent = (self.spent(&theirs, &targets.0).await?.0, self.spent(&ours, &targets.1).await?.0);
+            self.report.add(format!("this livehook / the other ({name})"), ratio, "", Bound::None, note);
+            let note = format!("{:.1} µs each : {:.1}", spent.0, spent.1);
+            self.report.add(
+                format!("its processor time / the other's ({name})"),
+                spent.1 / spent.0,
+                "",
+                Bound::None,
+                note,
+            );
+        }
+        Ok(())
+    }
+
     /// The rates of two servers in turn.
     async fn pairs(&self, one: &Target, other: &Target) -> io::Result<Vec<(f64, f64)>> {
         load::saturate(one, self.span(WARM_UP)).await?;
@@ -193,17 +227,26 @@ impl Bench {
         Ok(rates)
     }
 
+    /// Microseconds of processor time for each answer at saturation, and the share of a core that is: what others do on
+    /// the machine changes it little.
+    async fn spent(&self, server: &Server, target: &Target) -> io::Result<(f64, f64)> {
+        let before = server.busy();
+        let outcome = load::saturate(target, self.span(self.plan.window)).await?;
+        let busy = server.busy() - before;
+        Ok((busy * 1e6 / float(outcome.answered.max(1)), busy / outcome.took.as_secs_f64()))
+    }
+
     /// Starts a server in `name` and returns how many milliseconds its first answer took.
     async fn first_answer(&self, name: &str, spread: Spread) -> io::Result<(f64, Server)> {
         let begun = Instant::now();
-        let server = Server::livehook(&self.cores, &self.dir.join(name), Handler::Idle)?;
+        let server = Server::livehook(&self.cores, PROGRAM.as_ref(), &self.dir.join(name), Handler::Idle)?;
         load::once(&self.target(&server, spread)).await?;
         Ok((begun.elapsed().as_secs_f64() * 1000.0, server))
     }
 
     /// Kills a server under load. Returns the events it had acknowledged.
     async fn killed(&self, name: &str) -> io::Result<Vec<u64>> {
-        let server = Server::livehook(&self.cores, &self.dir.join(name), Handler::Idle)?;
+        let server = Server::livehook(&self.cores, PROGRAM.as_ref(), &self.dir.join(name), Handler::Idle)?;
         let target = self.target(&server, Spread::Many);
         let window = self.plan.window / 2;
         let span = Span { length: window + DRAIN_MAX, note: true };
@@ -221,7 +264,7 @@ impl Bench {
         if dir.exists() {
             std::fs::remove_dir_all(&dir)?;
         }
-        Server::livehook(&self.cores, &dir, handler)
+        Server::livehook(&self.cores, PROGRAM.as_ref(), &dir, handler)
     }
 
     fn target(&self, server: &Server, spread: Spread) -> Target {

@@ -53,11 +53,11 @@ impl Server {
     }
 
     /// livehook with its store, and all it writes, in `dir`.
-    pub(crate) fn livehook(cores: &Cores, dir: &Path, handler: Handler) -> io::Result<Self> {
+    pub(crate) fn livehook(cores: &Cores, program: &Path, dir: &Path, handler: Handler) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let config = dir.join("livehook.toml");
         fs::write(&config, configuration(dir, handler))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_livehook"));
+        let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(config);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = cores.on_server(|| command.spawn())?;
@@ -84,6 +84,16 @@ impl Server {
             line.split_whitespace().next()?.parse().ok()
         };
         Memory { now: kib("VmRSS:").unwrap_or_default(), peak: kib("VmHWM:").unwrap_or_default() }
+    }
+
+    /// Seconds of processor time it has used, all threads together.
+    pub(crate) fn busy(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // After the name in parentheses, which may hold blanks, user and system time are the 12th and 13th.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+        let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
+        f64::from(ticks) / f64::from(per_second)
     }
 
     /// The value of a metric that is written in full as `name`.

@@ -59,9 +59,7 @@ impl Report {
     /// Writes the table to standard output and the JSON file beside it.
     pub(crate) fn write(&self, json: &Path) -> io::Result<()> {
         let mut out = String::from("\n");
-        for (name, fact) in &self.facts {
-            out.push_str(&format!("{name:<12} {fact}\n"));
-        }
+        out.extend(self.facts.iter().map(|(name, fact)| format!("{name:<12} {fact}\n")));
         out.push_str(&table(&self.rows));
         io::stdout().write_all(out.as_bytes())?;
         fs::write(json, serde_json::to_vec_pretty(&self.json())?)?;

@@ -57,8 +57,8 @@ async fn converse(mut stream: TcpStream) -> io::Result<()> {
 fn request_length(buffer: &[u8]) -> Option<usize> {
     let head = buffer.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&buffer[..head]).ok()?;
-    let length = text.lines().filter_map(|line| line.split_once(':'));
-    let body = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let body = body.filter_map(|(_, value)| value.trim().parse::<usize>().ok()).next().unwrap_or(0);
+    let mut headers = text.lines().filter_map(|line| line.split_once(':'));
+    let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let body = length.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0);
     (buffer.len() >= head + body).then_some(head + body)
 }
