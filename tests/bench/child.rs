@@ -1,0 +1,167 @@
+//! The servers that are measured: children of this process, on the server's core, killed when they are dropped.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::event::KEY;
+use crate::machine::Cores;
+
+/// A server may take this long to say where it listens.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) callbacks: SocketAddr,
+    admin: Option<SocketAddr>,
+}
+
+/// What delivers, in the configuration of the server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Handler {
+    /// One that matches nothing.
+    Idle,
+    /// The built-in one that appends to a file.
+    File,
+    /// Posts to this address.
+    Http(SocketAddr),
+}
+
+/// Memory of a process, in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) now: u32,
+    pub(crate) peak: u32,
+}
+
+impl Server {
+    /// The bare route: this program in another mode.
+    pub(crate) fn bare(cores: &Cores) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--serve-bare").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = cores.on_server(|| command.spawn())?;
+        let said = first_line(child.stdout.take(), |line| line.trim().parse().ok());
+        Self::started(child, said.map(|callbacks| (callbacks, None)))
+    }
+
+    /// livehook with its store, and all it writes, in `dir`.
+    pub(crate) fn livehook(cores: &Cores, program: &Path, dir: &Path, handler: Handler) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let config = dir.join("livehook.toml");
+        fs::write(&config, configuration(dir, handler))?;
+        let mut command = Command::new(program);
+        command.arg("serve").arg("--config").arg(config);
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = cores.on_server(|| command.spawn())?;
+        let said = first_line(child.stderr.take(), ready);
+        Self::started(child, said.map(|(callbacks, admin)| (callbacks, Some(admin))))
+    }
+
+    fn started(mut child: Child, said: io::Result<(SocketAddr, Option<SocketAddr>)>) -> io::Result<Self> {
+        match said {
+            Ok((callbacks, admin)) => Ok(Self { child, callbacks, admin }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// Its memory, from what the kernel tells.
+    pub(crate) fn memory(&self) -> Memory {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        Memory { now: kib("VmRSS:").unwrap_or_default(), peak: kib("VmHWM:").unwrap_or_default() }
+    }
+
+    /// Seconds of processor time it has used, all threads together.
+    pub(crate) fn busy(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // After the name in parentheses, which may hold blanks, user and system time are the 12th and 13th.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+        let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
+        f64::from(ticks) / f64::from(per_second)
+    }
+
+    /// The value of a metric that is written in full as `name`.
+    pub(crate) async fn metric(&self, name: &str) -> io::Result<f64> {
+        let admin = self.admin.ok_or(io::ErrorKind::Unsupported)?;
+        let asked = async {
+            let mut stream = TcpStream::connect(admin).await?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: livehook\r\nconnection: close\r\n\r\n").await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok::<_, io::Error>(answer)
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(10), asked).await??;
+        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.ok_or_else(|| io::Error::other(format!("no metric {name}")))
+    }
+
+    /// Ends it as a power cut would, as far as a process can tell.
+    pub(crate) fn kill(mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn configuration(dir: &Path, handler: Handler) -> String {
+    let quoted = |path: &Path| format!("{:?}", path.display().to_string());
+    let target = match handler {
+        Handler::Idle => format!("type = \"file\"\npath = {}\nstreams = [\"none-*\"]", quoted(&dir.join("none.jsonl"))),
+        Handler::File => format!("type = \"file\"\npath = {}", quoted(&dir.join("events.jsonl"))),
+        Handler::Http(address) => format!("type = \"http\"\nurl = \"http://{address}/events\""),
+    };
+    let store = quoted(Path::new(&format!("sqlite:{}", dir.join("livehook.db").display())));
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [log]\nlevel = \"warn,livehook::app=info\"\nformat = \"json\"\n[signature]\nkey = \"{KEY}\"\n\
+         [store]\nurl = {store}\n[[handlers]]\nname = \"sink\"\n{target}\n"
+    )
+}
+
+/// Where it listens, from the line that says so.
+fn ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let address = |name: &str| line.get(name)?.as_str()?.parse().ok();
+    Some((address("callbacks")?, address("admin")?))
+}
+
+/// Waits for the first line that tells what is wanted. Later ones are read on a thread, so that the child never waits;
+/// what is told of trouble is passed on.
+fn first_line<T: Send + 'static>(
+    pipe: Option<impl io::Read + Send + 'static>,
+    read: impl Fn(&str) -> Option<T> + Send + 'static,
+) -> io::Result<T> {
+    let pipe = pipe.ok_or(io::ErrorKind::BrokenPipe)?;
+    let (found, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            match read(&line) {
+                Some(wanted) => drop(found.send(wanted)),
+                None => crate::report::aside(&line),
+            }
+        }
+    });
+    told.recv_timeout(START_MAX).map_err(|_| io::Error::other("a server did not start"))
+}

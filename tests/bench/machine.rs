@@ -1,0 +1,110 @@
+//! The machine: what it is, which core does what, and what a sync costs.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::load;
+
+/// The cores this process may use, and which part of the measurement each is for.
+pub(crate) struct Cores {
+    all: CpuSet,
+    server: Option<CpuSet>,
+    load: Option<CpuSet>,
+    /// How it turned out, for people.
+    pub(crate) told: String,
+}
+
+impl Cores {
+    /// The first core for the server and the last for the load, where there are two and the system lets us choose.
+    pub(crate) fn divide() -> Self {
+        let all = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+        let usable: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu)).collect();
+        let (Some(first), Some(last)) = (usable.first(), usable.last()) else {
+            return Self { all, server: None, load: None, told: "not pinned: the cores are not known".to_owned() };
+        };
+        if first == last {
+            let told = format!("not pinned: server and load share core {first}");
+            return Self { all, server: None, load: None, told };
+        }
+        let cores = Self {
+            all,
+            server: Some(only(*first)),
+            load: Some(only(*last)),
+            told: format!("server {first}, load {last}"),
+        };
+        match sched_setaffinity(None, cores.load.as_ref().unwrap_or(&cores.all)) {
+            Ok(()) => cores,
+            Err(error) => Self { server: None, load: None, told: format!("not pinned: {error}"), ..cores },
+        }
+    }
+
+    /// Runs `start`, whose children inherit the server's core.
+    pub(crate) fn on_server<T>(&self, start: impl FnOnce() -> T) -> T {
+        let (Some(server), Some(load)) = (&self.server, &self.load) else {
+            return start();
+        };
+        // Where it fails the children stay on the load's core, which `divide` would have met before.
+        let _ = sched_setaffinity(None, server);
+        let started = start();
+        let _ = sched_setaffinity(None, load);
+        started
+    }
+}
+
+fn only(cpu: usize) -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    set
+}
+
+/// Facts about the machine, each with its name.
+pub(crate) fn facts(dir: &Path, cores: &Cores) -> Vec<(&'static str, String)> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned());
+    let count = std::thread::available_parallelism().map_or(0, usize::from);
+    let online = cpuinfo.lines().filter(|line| line.starts_with("processor")).count().max(count);
+    vec![
+        ("cores", online.to_string()),
+        ("cpu", model),
+        ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
+        ("file system", file_system(dir, &read("/proc/self/mounts"))),
+        ("pinned", cores.told.clone()),
+        ("load before", read("/proc/loadavg").trim().to_owned()),
+    ]
+}
+
+/// The type of the mount `dir` lies on: the longest mount point that leads to it.
+fn file_system(dir: &Path, mounts: &str) -> String {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let nearest = mounts.filter(|(point, _)| dir.starts_with(point)).max_by_key(|(point, _)| point.len());
+    nearest.map_or_else(|| "unknown".to_owned(), |(_, kind)| kind.to_owned())
+}
+
+/// Appends 4 KiB and syncs, over and over for `length`. Returns how long each took, in microseconds.
+pub(crate) fn sync_latency(dir: &Path, length: Duration) -> io::Result<Histogram<u64>> {
+    let path = dir.join("sync-probe");
+    let mut file = File::create(&path)?;
+    let block = [0x5A; 4096];
+    let mut latency = load::histogram();
+    let begun = Instant::now();
+    while begun.elapsed() < length {
+        let one = Instant::now();
+        file.write_all(&block)?;
+        file.sync_data()?;
+        latency.saturating_record(u64::try_from(one.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+    drop(file);
+    fs::remove_file(&path)?;
+    Ok(latency)
+}
