@@ -190,3 +190,8 @@ pub(super) fn cell(row: &Value, member: &str) -> String {
         other => other.to_string(),
     }
 }
+
+/// A moment without its milliseconds: a column is narrow.
+pub(super) fn second(moment: &str) -> String {
+    moment.split_once('.').map_or(moment.to_owned(), |(whole, _)| format!("{whole}Z"))
+}

@@ -18,7 +18,7 @@ fn events_are_listed_filtered_and_shown() {
     let table = service.ask(&["events", "list"]).good();
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines.len(), 19);
-    assert!(lines[0].starts_with("RECEIVED") && lines[1].contains("highlight"), "{table}");
+    assert!(lines[0].starts_with("ID ") && lines[1].contains("highlight"), "{table}");
     assert_eq!(service.list(&["events", "list", "--limit", "5"]).len(), 5);
     let row = &service.list(&["events", "list", "--kind", "recording", "--since", "1h"])[0];
     assert!(service.list(&["events", "list", "--until", "1h"]).is_empty());

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Readmit {
     /// All there are
     #[arg(long)]
     all: bool,
-    /// Admit in spite of token and signature
+    /// Admit in spite of token and signature; without it the exit code is 1 when any is refused again
     #[arg(long)]
     force: bool,
     #[command(flatten)]
