@@ -63,6 +63,16 @@ impl Api {
         self.answer(self.client.request(Method::GET, url)).await
     }
 
+    /// As [`get`](Self::get); none for what is not there, or not any more.
+    pub(super) async fn find(&self, path: &[&str]) -> anyhow::Result<Option<Bytes>> {
+        let (status, body) = self.exchange(self.client.request(Method::GET, self.url(path))).await?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(body)),
+            status => Err(self.problem(status, &body)),
+        }
+    }
+
     /// The answer to a `POST` of JSON.
     pub(super) async fn post<T: for<'a> Deserialize<'a>>(&self, path: &[&str], body: &Value) -> anyhow::Result<T> {
         let body = body.to_string();
@@ -106,6 +116,7 @@ impl Api {
             all.rows.extend(page.rows);
             all.next = page.next;
         }
+        all.rows.truncate(limit);
         Ok(all)
     }
 
@@ -123,6 +134,11 @@ impl Api {
     }
 
     async fn answer(&self, request: RequestBuilder) -> anyhow::Result<Bytes> {
+        let (status, body) = self.exchange(request).await?;
+        if status.is_success() { Ok(body) } else { Err(self.problem(status, &body)) }
+    }
+
+    async fn exchange(&self, request: RequestBuilder) -> anyhow::Result<(StatusCode, Bytes)> {
         let request = match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -130,7 +146,7 @@ impl Api {
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|error| self.unreachable(error))?;
-        if status.is_success() { Ok(body) } else { Err(self.problem(status, &body)) }
+        Ok((status, body))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
@@ -173,4 +189,9 @@ pub(super) fn cell(row: &Value, member: &str) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// A moment without its milliseconds: a column is narrow.
+pub(super) fn second(moment: &str) -> String {
+    moment.split_once('.').map_or(moment.to_owned(), |(whole, _)| format!("{whole}Z"))
 }

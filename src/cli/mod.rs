@@ -30,13 +30,16 @@ use clap::{Parser, Subcommand};
 ///
 /// Without a command it runs the service.
 #[derive(Debug, Parser)]
-#[command(name = "livehook", version, about, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = "livehook", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     serve: serve::Serve,
 }
+
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage, 78 faulty configuration";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -70,7 +73,7 @@ enum Command {
 /// Where the configuration comes from.
 #[derive(Debug, Default, clap::Args)]
 struct ConfigFlag {
-    /// Configuration file (TOML); otherwise the one that LIVEHOOK_CONFIG names
+    /// Configuration file (TOML); otherwise the one that `LIVEHOOK_CONFIG` names
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

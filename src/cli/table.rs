@@ -12,6 +12,8 @@ pub(super) struct Table {
 const GAP: usize = 2;
 /// A column is not made narrower than this.
 const NARROWEST: usize = 8;
+/// Columns that are of no use when they are cut.
+const WHOLE: [&str; 4] = ["ID", "EVENT", "HANDLER", "RECEIVED"];
 
 impl Table {
     /// A table with these headings.
@@ -40,17 +42,19 @@ impl Table {
         self.rows.iter().map(line).collect()
     }
 
-    /// The width of each column; while a row is too long, the widest gives way.
+    /// The width of each column. While a row is too long, the widest gives way; when none can, the last is left out.
     fn widths(&self, columns: Option<usize>) -> Vec<usize> {
         let count = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widest =
             |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell)).max();
         let mut widths: Vec<usize> = (0..count).map(|column| widest(column).unwrap_or(0)).collect();
         let Some(columns) = columns else { return widths };
-        while widths.iter().sum::<usize>() + GAP * count.saturating_sub(1) > columns {
-            match widths.iter_mut().max() {
+        while widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1) > columns && widths.len() > 1 {
+            let cuttable =
+                widths.iter_mut().zip(&self.rows[0]).filter(|(_, heading)| !WHOLE.contains(&heading.as_str()));
+            match cuttable.map(|(width, _)| width).max() {
                 Some(width) if *width > NARROWEST => *width -= 1,
-                _ => break,
+                _ => drop(widths.pop()),
             }
         }
         widths
@@ -77,8 +81,16 @@ fn width_of(text: &str) -> usize {
 /// How many columns a terminal gives a character: two to those of East Asian scripts and to most pictures.
 fn columns_of(c: char) -> usize {
     match u32::from(c) {
-        0x1100..=0x115F | 0x2E80..=0xA4CF | 0xAC00..=0xD7A3 | 0xF900..=0xFAFF | 0xFE30..=0xFE6F => 2,
-        0xFF00..=0xFF60 | 0xFFE0..=0xFFE6 | 0x1F300..=0x1F64F | 0x1F900..=0x1F9FF | 0x2_0000..=0x3_FFFD => 2,
+        0x1100..=0x115F
+        | 0x2E80..=0xA4CF
+        | 0xAC00..=0xD7A3
+        | 0xF900..=0xFAFF
+        | 0xFE30..=0xFE6F
+        | 0xFF00..=0xFF60
+        | 0xFFE0..=0xFFE6
+        | 0x1F300..=0x1F64F
+        | 0x1F900..=0x1F9FF
+        | 0x2_0000..=0x3_FFFD => 2,
         0x0300..=0x036F => 0,
         _ => 1,
     }
@@ -99,5 +111,14 @@ mod tests {
             assert!(width_of(&line) <= 24, "{line}");
         }
         assert_eq!(table.lines(Some(24))[3], "monitor      a name tha…");
+        assert_eq!(table.lines(Some(12))[3], "monitor", "a column that does not fit at all is left out");
+    }
+
+    #[test]
+    fn ids_are_never_cut() {
+        let mut table = Table::new(&["ID", "KIND"]);
+        table.row(["01a204e4-b717-7010-b7b9-7f7b547e2085", "stream-interruption"]);
+        assert_eq!(table.lines(Some(50))[1], "01a204e4-b717-7010-b7b9-7f7b547e2085  stream-inte…");
+        assert_eq!(table.lines(Some(40))[1], "01a204e4-b717-7010-b7b9-7f7b547e2085");
     }
 }

@@ -32,9 +32,9 @@ impl Deliveries {
 
 /// Deliveries as a table.
 pub(super) fn table(rows: &[Value]) -> Table {
-    let mut table = Table::new(&["EVENT", "HANDLER", "STATE", "ATTEMPTS", "NEXT ATTEMPT", "LAST ERROR"]);
+    let mut table = Table::new(&["EVENT", "HANDLER", "STATE", "ATTEMPTS", "LAST ERROR", "NEXT ATTEMPT"]);
     for row in rows {
-        let members = ["event_id", "handler", "state", "attempts", "next_attempt_at", "last_error"];
+        let members = ["event_id", "handler", "state", "attempts", "last_error", "next_attempt_at"];
         table.row(members.map(|member| cell(row, member)));
     }
     table

@@ -51,17 +51,20 @@ impl Export {
     async fn export(&self, api: &Api) -> anyhow::Result<()> {
         let mut sink = Sink::open(self.out.as_deref())?;
         let ids = ids(api, &self.filters.query()).await?;
+        let mut exported = 0;
         let bar = ProgressBar::with_draw_target(Some(ids.len() as u64), ProgressDrawTarget::stderr());
         let lines = stream::iter(ids.iter().rev()).map(|id| line(api, id)).buffered(IN_HAND);
         let mut lines = std::pin::pin!(lines);
         while let Some(line) = lines.next().await {
-            let line = line?;
-            bar.suspend(|| sink.write(&line))?;
+            if let Some(line) = line? {
+                bar.suspend(|| sink.write(&line))?;
+                exported += 1;
+            }
             bar.inc(1);
         }
         bar.finish_and_clear();
         sink.end()?;
-        output::note(&format!("{} events exported", ids.len()));
+        output::note(&format!("{exported} events exported"));
         Ok(())
     }
 }
@@ -84,13 +87,14 @@ async fn ids(api: &Api, query: &[(&str, String)]) -> anyhow::Result<Vec<String>>
     Ok(ids)
 }
 
-/// The CloudEvent as the service writes it, with the body it was made from.
-async fn line(api: &Api, id: &str) -> anyhow::Result<String> {
-    let detail: Detail = api::read(&api.get(&["events", id], &[]).await?)?;
-    let body = api.get(&["events", id, "body"], &[]).await?;
+/// The CloudEvent as the service writes it, with the body it was made from; none when it was pruned meanwhile.
+async fn line(api: &Api, id: &str) -> anyhow::Result<Option<String>> {
+    let Some(detail) = api.find(&["events", id]).await? else { return Ok(None) };
+    let Some(body) = api.find(&["events", id, "body"]).await? else { return Ok(None) };
+    let detail: Detail = api::read(&detail)?;
     let object = detail.cloudevent.get().trim_end();
     let open = object.strip_suffix('}').with_context(|| format!("event {id} is no JSON object"))?;
-    Ok(format!("{open},\"rawbody_base64\":\"{}\"}}", BASE64.encode(&body)))
+    Ok(Some(format!("{open},\"rawbody_base64\":\"{}\"}}", BASE64.encode(&body))))
 }
 
 impl Sink {

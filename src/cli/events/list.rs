@@ -1,7 +1,7 @@
 //! `livehook events list`
 
 use super::EventFilters;
-use crate::cli::api::{AdminFlags, cell};
+use crate::cli::api::{AdminFlags, cell, second};
 use crate::cli::http;
 use crate::cli::output::{self, Format, FormatFlag};
 use crate::cli::table::Table;
@@ -26,10 +26,12 @@ impl List {
         if self.format.format == Format::Json {
             return output::json(&serde_json::json!({ "events": page.rows, "next": page.next }).to_string());
         }
-        let mut table = Table::new(&["RECEIVED", "KIND", "DOMAIN", "APP", "STREAM", "VERIFIED", "COPIES", "ID"]);
+        let mut table = Table::new(&["ID", "RECEIVED", "KIND", "STREAM", "APP", "DOMAIN", "VERIFIED", "COPIES"]);
         for row in &page.rows {
-            let members = ["received_at", "kind", "domain", "app", "stream", "verification", "duplicates", "id"];
-            table.row(members.map(|member| cell(row, member)));
+            let [id, received_at] = [cell(row, "id"), second(&cell(row, "received_at"))];
+            let rest =
+                ["kind", "stream", "app", "domain", "verification", "duplicates"].map(|member| cell(row, member));
+            table.row([id, received_at].into_iter().chain(rest));
         }
         table.print()
     }

@@ -19,7 +19,7 @@ pub(super) enum Events {
     Show(show::Show),
     /// Follow events as they are stored
     Tail(tail::Tail),
-    /// Write events as JSON lines, oldest first; `livehook import` reads them back
+    /// Write events as JSON lines, in the order of their storing; `livehook import` reads them back
     Export(export::Export),
 }
 

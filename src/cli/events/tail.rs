@@ -84,12 +84,11 @@ async fn fresh(api: &Api, query: &[(&str, String)], seen: &Seen) -> anyhow::Resu
     let mut cursor = None;
     loop {
         let page = api.page("events", &["events"], query, PAGE_MAX, cursor.as_deref()).await?;
-        let count = page.rows.len();
-        rows.extend(page.rows.into_iter().take_while(|row| !seen.has(row)));
-        let reached_seen = rows.len() % PAGE_MAX != 0 || count < PAGE_MAX;
-        match page.next.filter(|_| !reached_seen) {
-            Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
-            _ => return Ok(rows),
+        let known = page.rows.iter().position(|row| seen.has(row));
+        rows.extend(page.rows.into_iter().take(known.unwrap_or(PAGE_MAX)));
+        match page.next.filter(|_| known.is_none()) {
+            Some(next) => cursor = Some(next),
+            None => return Ok(rows),
         }
     }
 }

@@ -49,12 +49,11 @@ struct Fault {
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let outcome = match &self.config {
-            Some(config) => http::block_on(offline::import(config, &self.file))?,
-            None => {
-                let api = self.admin.api()?;
-                http::block_on(online::import(&api, &self.file))?
-            }
+        let outcome = if let Some(config) = &self.config {
+            http::block_on(offline::import(config, &self.file))?
+        } else {
+            let api = self.admin.api()?;
+            http::block_on(online::import(&api, &self.file))?
         };
         match self.format.format {
             Format::Json => output::json(&serde_json::json!(outcome).to_string())?,

@@ -1,6 +1,6 @@
 //! `livehook quarantine list`
 
-use crate::cli::api::{AdminFlags, cell};
+use crate::cli::api::{AdminFlags, cell, second};
 use crate::cli::http;
 use crate::cli::output::{self, Format, FormatFlag};
 use crate::cli::table::Table;
@@ -28,9 +28,11 @@ impl List {
         if self.format.format == Format::Json {
             return output::json(&serde_json::json!({ "items": page.rows, "next": page.next }).to_string());
         }
-        let mut table = Table::new(&["ID", "RECEIVED", "REASON", "PATH", "BYTES", "DETAIL"]);
+        let mut table = Table::new(&["ID", "RECEIVED", "REASON", "DETAIL", "PATH", "BYTES"]);
         for row in &page.rows {
-            table.row(["id", "received_at", "reason", "path", "bytes", "detail"].map(|member| cell(row, member)));
+            let [id, received_at] = [cell(row, "id"), second(&cell(row, "received_at"))];
+            let rest = ["reason", "detail", "path", "bytes"].map(|member| cell(row, member));
+            table.row([id, received_at].into_iter().chain(rest));
         }
         table.print()
     }

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Readmit {
     /// All there are
     #[arg(long)]
     all: bool,
-    /// Admit in spite of token and signature
+    /// Admit in spite of token and signature; without it the exit code is 1 when any is refused again
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -38,15 +38,11 @@ struct Outcome {
 impl Readmit {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let api = self.admin.api()?;
-        let outcome: Outcome = match &self.id {
-            Some(id) => {
-                let path = ["quarantine", id, "readmit"];
-                http::block_on(api.post(&path, &json!({ "force": self.force })))?
-            }
-            None => {
-                let which = json!({ "reason": self.reason.map(Reason::slug), "force": self.force });
-                http::block_on(api.post(&["quarantine", "readmit"], &which))?
-            }
+        let outcome: Outcome = if let Some(id) = &self.id {
+            http::block_on(api.post(&["quarantine", id, "readmit"], &json!({ "force": self.force })))?
+        } else {
+            let which = json!({ "reason": self.reason.map(Reason::slug), "force": self.force });
+            http::block_on(api.post(&["quarantine", "readmit"], &which))?
         };
         match self.format.format {
             Format::Json => output::json(&json!(outcome).to_string())?,

@@ -130,8 +130,8 @@ mod tests {
         assert_eq!(sealed(&["t=1234567890.0"]), Err("signature-malformed"));
         assert_eq!(
             sealed(&["sign=00000000000000000000000000000000"]),
-            Err("signature-malformed"),
-            "JSON has no such number, so it is text"
+            Err("signature-mismatch"),
+            "it is no JSON, so it is text"
         );
     }
 }

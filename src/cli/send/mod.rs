@@ -77,7 +77,8 @@ impl Send {
             body: self.body.as_deref().map(verify::read).transpose()?.map(Into::into),
         };
         let client = http::client(&self.to, Some(post::TIMEOUT))?;
-        let total = self.count * self.kind.0.len() as u64 * if self.duplicate { 2 } else { 1 };
+        let copies = if self.duplicate { 2 } else { 1 };
+        let total = self.count.saturating_mul(self.kind.0.len() as u64 * copies);
         let mut report = Report::new(self.format.format, total);
         http::block_on(self.post_all(&client, &address, &writer, &mut report))?;
         report.end(&address)
@@ -113,7 +114,7 @@ impl Send {
         });
         let mut exchanges = std::pin::pin!(exchanges.buffer_unordered(self.in_hand()));
         while let Some(answers) = exchanges.next().await {
-            answers.into_iter().try_for_each(|answer| report.add(answer))?;
+            answers.iter().try_for_each(|answer| report.add(answer))?;
         }
         Ok(())
     }

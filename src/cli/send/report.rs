@@ -36,20 +36,20 @@ impl Report {
         Self { format, bar, times: Vec::new(), statuses: BTreeMap::new(), bad: 0, wrong: None, unreached: false }
     }
 
-    pub(super) fn add(&mut self, answer: Answer) -> anyhow::Result<()> {
+    pub(super) fn add(&mut self, answer: &Answer) -> anyhow::Result<()> {
         self.times.push(answer.took);
         let status = answer.outcome.as_ref().map_or("no answer".to_owned(), |(status, _)| status.to_string());
         *self.statuses.entry(status).or_default() += 1;
         if !answer.is_good() {
             self.bad += 1;
             self.unreached |= answer.outcome.is_err();
-            self.wrong.get_or_insert_with(|| described(&answer));
+            self.wrong.get_or_insert_with(|| described(answer));
         }
         self.bar.inc(1);
         let (format, bar) = (self.format, &self.bar);
         bar.suspend(|| match format {
-            Format::Text => output::line(&text(&answer)),
-            Format::Json => output::json(&json(&answer)),
+            Format::Text => output::line(&text(answer)),
+            Format::Json => output::json(&json(answer)),
         })
     }
 

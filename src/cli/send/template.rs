@@ -23,7 +23,7 @@ pub(super) struct Round {
 }
 
 /// Streams that many events are spread over.
-const STREAMS: u64 = 100;
+const STREAMS: u64 = 1000;
 
 impl Round {
     /// The values of the round of that number, as of `now`; the same seed draws the same. `url` is where its events go.

@@ -1,0 +1,9 @@
+//! The program as people and scripts meet it: arguments, output, exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets something else has failed")]
+
+mod import;
+mod offline;
+mod operate;
+mod send;
+mod service;

@@ -1,0 +1,157 @@
+//! Commands that need no service.
+
+use std::io::Read as _;
+use std::process::Stdio;
+
+use crate::service::{program, run, run_with, text};
+
+/// MD5 of `abc1231234567890`.
+const SIGN: &str = "db6025d933be0dac8829ed47217446e1";
+/// Nobody listens there: the port is reserved, and a connection is refused at once.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+#[test]
+fn every_command_has_help() {
+    for command in [
+        "",
+        "serve",
+        "check",
+        "send",
+        "sign",
+        "verify",
+        "events",
+        "events list",
+        "events show",
+        "events tail",
+        "events export",
+        "deliveries",
+        "deliveries list",
+        "deliveries retry",
+        "deliveries drop",
+        "quarantine",
+        "quarantine list",
+        "quarantine show",
+        "quarantine readmit",
+        "import",
+        "healthcheck",
+        "completions",
+    ] {
+        let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
+        let help = run(&args).good();
+        assert!(help.contains("Usage:"), "{command}: {help}");
+    }
+    assert!(run(&["--version"]).good().starts_with("livehook "));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for args in [
+        &["nonsense"][..],
+        &["send"],
+        &["send", "nonsense"],
+        &["send", "recording", "--set", "x"],
+        &["send", "recording", "--rate", "0"],
+        &["send", "recording", "--count", "0"],
+        &["send", "recording", "--to", "ftp://x"],
+        &["send", "recording", "--body", "-", "--forge"],
+        &["sign", "--t", "1"],
+        &["sign", "--key", "k", "--t", "01"],
+        &["sign", "--key", "k", "--t", "1e9"],
+        &["sign", "--key", "k", "--t", "-1"],
+        &["sign", "--key", "k", "--key-file", "f", "--t", "1"],
+        &["verify", "--key", "k"],
+        &["verify", "--key", "k", "-", "--grace", "soon"],
+        &["events", "list", "--kind", "nonsense"],
+        &["events", "list", "--since", "yesterday"],
+        &["events", "list", "--format", "yaml"],
+        &["deliveries", "retry"],
+        &["deliveries", "retry", "only-an-event"],
+        &["deliveries", "drop", "--dry-run"],
+        &["quarantine", "readmit"],
+        &["quarantine", "readmit", "1", "--all"],
+        &["import", "-", "--config", "c", "--admin", "http://h"],
+        &["completions", "nonsense"],
+        &["--config", "c", "check"],
+    ] {
+        let err = run(args).bad(2);
+        assert!(err.contains("error:"), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn signatures_are_computed() {
+    assert_eq!(run(&["sign", "--key", "abc123", "--t", "1234567890"]).good(), format!("{SIGN}\n"));
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "abc123\n").unwrap();
+    assert_eq!(run(&["sign", "--key-file", text(&key), "--t", "1234567890"]).good(), format!("{SIGN}\n"));
+    assert!(run(&["sign", "--key-file", "/nonexistent", "--t", "1"]).bad(1).contains("/nonexistent"));
+}
+
+#[test]
+fn signatures_are_explained() {
+    let body = format!(r#"{{"event_type":1,"t":1234567890,"sign":"{SIGN}"}}"#);
+    let verify = |args: &[&str]| run_with(&[&["verify", "--key", "abc123", "-"], args].concat(), &body);
+    assert!(verify(&["--at", "2009-02-13T23:31:00Z"]).good().contains("good"));
+    let late = verify(&["--at", "2009-02-14T02:31:30Z"]);
+    assert!(late.code == 1 && late.out.contains("expired 3h ago"), "{late:?}");
+    assert!(verify(&["--at", "2009-02-14T02:31:30Z", "--grace", "4h"]).good().contains("good"));
+    let wrong = run_with(&["verify", "--key", "other", "-"], &body);
+    assert!(wrong.code == 1 && wrong.out.contains("signature-mismatch"), "{wrong:?}");
+    assert!(run(&["verify", "--key", "k", "/nonexistent"]).bad(1).contains("/nonexistent"));
+}
+
+#[test]
+fn a_configuration_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("good.toml"), dir.path().join("bad.toml"));
+    std::fs::write(&good, "[signature]\nkey = \"do-not-print\"\n").unwrap();
+    let effective = run(&["check", "--config", text(&good)]).good();
+    assert!(effective.contains("listen") && !effective.contains("do-not-print"), "{effective}");
+    std::fs::write(&bad, "[server]\nlisten = 1\nlisen = 2\n[ack]\nunstored = \"perhaps\"\n").unwrap();
+    let faults = run(&["check", "--config", text(&bad)]);
+    assert_eq!(faults.out, "");
+    let faults = faults.bad(78);
+    assert!(["server.listen", "server.lisen", "ack.unstored"].iter().all(|key| faults.contains(key)), "{faults}");
+    assert_eq!(run(&["--config", text(&bad)]).code, 78, "serve");
+    assert_eq!(run(&["healthcheck", "--config", text(&bad)]).code, 78);
+}
+
+#[test]
+fn a_service_that_is_not_there_is_named() {
+    let send = run(&["send", "recording", "--to", NOBODY]).bad(1);
+    assert!(send.contains("livehook serve") && send.contains("127.0.0.1:1"), "{send}");
+    for args in [
+        &["events", "list"][..],
+        &["events", "show", "x"],
+        &["events", "tail"],
+        &["events", "export"],
+        &["deliveries", "list"],
+        &["deliveries", "retry", "--all"],
+        &["quarantine", "list"],
+        &["quarantine", "readmit", "--all"],
+        &["import", "-"],
+    ] {
+        let err = run(&[args, &["--admin", NOBODY]].concat()).bad(1);
+        assert!(err.contains("livehook serve") && err.contains("127.0.0.1:1"), "{args:?}: {err}");
+    }
+    assert!(run(&["healthcheck", "--url", NOBODY]).bad(1).contains("not ready"));
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(run(&["completions", shell]).good().contains("livehook"), "{shell}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_a_command_quietly() {
+    let mut child =
+        program().args(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert!(child.wait().unwrap().success(), "{err}");
+    assert_eq!(err, "");
+}

@@ -1,0 +1,150 @@
+//! The admin API, from a terminal.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::service::{KEY, Service, eventually, program, run};
+
+fn id(row: &Value, member: &str) -> String {
+    row[member].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn events_are_listed_filtered_and_shown() {
+    let service = Service::start();
+    service.send_signed(&["all"]).good();
+    let table = service.ask(&["events", "list"]).good();
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!(lines.len(), 19);
+    assert!(lines[0].starts_with("ID ") && lines[1].contains("highlight"), "{table}");
+    assert_eq!(service.list(&["events", "list", "--limit", "5"]).len(), 5);
+    let row = &service.list(&["events", "list", "--kind", "recording", "--since", "1h"])[0];
+    assert!(service.list(&["events", "list", "--until", "1h"]).is_empty());
+    let shown = service.ask(&["events", "show", &id(row, "id")]).good();
+    assert!(shown.contains("specversion") && shown.contains("push.example.com"), "{shown}");
+    let body = service.ask(&["events", "show", &id(row, "id"), "--body"]).good();
+    assert!(body.contains(r#""sign":"#), "{body}");
+    assert!(service.ask(&["events", "show", "nonsense"]).bad(1).contains("there is no event `nonsense`"));
+}
+
+#[test]
+fn what_steers_terminals_is_escaped() {
+    let service = Service::start();
+    service.send_signed(&["stream-push", "--set", "stream_id=\"a\\u001b[2Jb\\nc\""]).good();
+    let listed = service.ask(&["events", "list"]).good();
+    let row = &service.list(&["events", "list"])[0];
+    let shown = service.ask(&["events", "show", &id(row, "id")]).good();
+    for text in [&listed, &shown] {
+        assert!(!text.contains('\x1b') && text.contains("\\u{1b}[2Jb\\nc"), "{text}");
+    }
+    assert_eq!(listed.lines().count(), 2);
+}
+
+#[test]
+fn more_than_a_page_is_listed() {
+    let service = Service::start();
+    service.send_signed(&["relay", "--count", "1100"]).good();
+    assert_eq!(service.list(&["events", "list", "--limit", "2000"]).len(), 1100);
+    assert_eq!(service.list(&["events", "list", "--limit", "1050"]).len(), 1050);
+}
+
+#[test]
+fn tail_prints_each_new_event_once() {
+    let service = Service::start();
+    service.send_signed(&["recording", "--count", "3"]).good();
+    let mut tail = program();
+    tail.args(["events", "tail", "-n", "2", "--format", "json", "--admin", &service.admin]);
+    let mut tail = tail.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    let mut tailed: Vec<_> = (0..2).map(|_| id(&next(), "id")).collect();
+    service.send_signed(&["relay", "--count", "1050"]).good();
+    tailed.extend((0..1050).map(|_| id(&next(), "id")));
+    service.send_signed(&["highlight"]).good();
+    tailed.push(id(&next(), "id"));
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    let mut listed: Vec<_> =
+        service.list(&["events", "list", "--limit", "1053"]).iter().map(|row| id(row, "id")).collect();
+    listed.reverse();
+    assert_eq!(tailed, listed);
+}
+
+/// A handler whose program fails, so that deliveries are pending.
+fn failing() -> Service {
+    let handler =
+        "[[handlers]]\nname = \"bad\"\ntype = \"exec\"\ncommand = [\"/bin/false\"]\nretry = { max_attempts = 1 }\n";
+    Service::start_with(&format!("[signature]\nkey = \"{KEY}\"\n{handler}"))
+}
+
+#[test]
+fn deliveries_are_listed_retried_and_dropped() {
+    let service = failing();
+    service.send_signed(&["recording", "--count", "3"]).good();
+    let dead = || Some(service.list(&["deliveries", "list", "--state", "dead"])).filter(|dead| dead.len() == 3);
+    let rows = eventually("three deliveries are dead", dead);
+    let event = id(&rows[0], "event_id");
+    assert!(service.ask(&["deliveries", "list", "--handler", "bad"]).good().contains("dead"));
+    let dry = service.ask(&["deliveries", "retry", "--state", "dead", "--dry-run", "--format", "json"]).json();
+    assert_eq!((&dry["matched"], &dry["changed"]), (&3.into(), &0.into()));
+    assert!(service.ask(&["deliveries", "drop", &event, "bad"]).good().contains("is dropped"));
+    assert!(service.ask(&["deliveries", "retry", &event, "bad"]).good().contains("is pending"));
+    eventually("it is dead again", dead);
+    assert!(service.ask(&["deliveries", "drop", "--all"]).good().contains("3 matched, 3 changed"));
+    assert_eq!(service.list(&["deliveries", "list", "--state", "dropped"]).len(), 3);
+    let unknown = service.ask(&["deliveries", "retry", &event, "nobody"]).bad(1);
+    assert!(unknown.contains("there is no delivery"), "{unknown}");
+}
+
+#[test]
+fn refused_callbacks_are_shown_and_readmitted() {
+    let service = Service::start();
+    service.send_signed(&["recording", "--forge", "--count", "3"]).good();
+    let items = service.list(&["quarantine", "list", "--reason", "signature-mismatch"]);
+    assert_eq!(items.len(), 3);
+    let first = id(&items[0], "id");
+    assert!(service.ask(&["quarantine", "list"]).good().contains("signature-mismatch"));
+    let shown = service.ask(&["quarantine", "show", &first]).good();
+    assert!(shown.contains("reason       signature-mismatch") && shown.contains("record_file_id"), "{shown}");
+    let again = service.ask(&["quarantine", "readmit", &first]);
+    assert!(again.out.contains("0 readmitted, 1 refused") && again.bad(1).contains("--force"));
+    assert!(service.ask(&["quarantine", "readmit", &first, "--force"]).good().contains("1 readmitted, 0 refused"));
+    let rest = ["quarantine", "readmit", "--reason", "signature-mismatch", "--force", "--format", "json"];
+    assert_eq!(service.ask(&rest).json()["readmitted"], 2);
+    assert!(service.list(&["quarantine", "list"]).is_empty());
+    assert_eq!(service.list(&["events", "list", "--verification", "forced"]).len(), 3);
+    assert!(service.ask(&["quarantine", "show", "99"]).bad(1).contains("there is no refused callback"));
+}
+
+#[test]
+fn the_admin_token_is_asked_for() {
+    let service = Service::start_with(&format!("admin.token = \"s3cret\"\n[signature]\nkey = \"{KEY}\"\n"));
+    assert!(service.ask(&["events", "list"]).bad(1).contains("give --token"));
+    assert!(service.ask(&["events", "list", "--token", "wrong"]).bad(1).contains("does not take this token"));
+    service.ask(&["events", "list", "--token", "s3cret"]).good();
+    let file = service.path("token");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    service.ask(&["events", "list", "--token-file", file.to_str().unwrap()]).good();
+}
+
+#[test]
+fn health_is_asked_of_url_and_configuration() {
+    let service = Service::start();
+    assert_eq!(run(&["healthcheck", "--url", &service.admin]).good(), "ready\n");
+    run(&["healthcheck", "--url", &format!("{}/livez", service.admin)]).good();
+    assert!(run(&["healthcheck", "--url", &service.callbacks]).bad(1).contains("404"));
+    let port = service.admin.rsplit_once(':').unwrap().1;
+    let mut configured = program();
+    configured.arg("healthcheck").env("LIVEHOOK_ADMIN__LISTEN", format!("0.0.0.0:{port}"));
+    configured.env("LIVEHOOK_ADMIN__TOKEN", "any");
+    assert!(configured.output().unwrap().status.success());
+}
+
+#[test]
+fn an_address_that_is_not_the_admin_api_is_said_so() {
+    let service = Service::start();
+    let err = run(&["events", "list", "--admin", &service.callbacks]).bad(1);
+    assert!(err.contains("--admin"), "{err}");
+}
