@@ -97,6 +97,26 @@ fn all_reasons_of_the_quarantine_are_listed_in_their_order() {
 }
 
 #[test]
+fn every_command_exists_with_its_flags() {
+    for (name, text) in BOTH {
+        let commands = commands(text);
+        assert!(commands.len() > 15, "{name} shows {} commands", commands.len());
+        for command in commands {
+            let flags = command.iter().filter(|word| word.starts_with("--"));
+            // Capitals stand for something to be filled in.
+            let words = command.iter().take_while(|word| !word.starts_with('-')).filter(|word| is_lower(word));
+            let asked = std::process::Command::new(env!("CARGO_BIN_EXE_livehook")).args(words).arg("--help").output();
+            let answer = asked.expect("the program has been built");
+            let help = String::from_utf8_lossy(&answer.stdout);
+            assert!(answer.status.success(), "{name}: there is no {command:?}");
+            for flag in flags {
+                assert!(words_of_help(&help).any(|word| word == *flag), "{name}: {command:?} knows no {flag}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_linked_in_the_repository_is_there() {
     for (name, text) in BOTH {
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
@@ -162,6 +182,24 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     let opening = format!("\n```{language}\n");
     let parts = text.split(&opening).skip(1);
     parts.filter_map(|part| part.split_once("```")).map(|(block, _)| block.to_owned()).collect()
+}
+
+/// The words behind the name of our program, of commands in blocks and in lines of text.
+fn commands(text: &str) -> Vec<Vec<&str>> {
+    let fenced =
+        text.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n")).flat_map(str::lines);
+    let inline = text.split("```").step_by(2).flat_map(|part| part.split('`').skip(1).step_by(2));
+    let ours = |line| ["livehook ", "cargo run --release -- "].iter().find_map(|start| str::strip_prefix(line, start));
+    let commands = fenced.chain(inline).filter_map(ours).map(|rest| rest.split_whitespace().collect::<Vec<_>>());
+    commands.filter(|words| words.first().is_some_and(|word| is_lower(word))).collect()
+}
+
+fn is_lower(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+fn words_of_help(help: &str) -> impl Iterator<Item = &str> {
+    help.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '=' | '`'))
 }
 
 /// Loads a configuration as a file, with the secrets it names in files and variables of our own.
