@@ -136,7 +136,9 @@ impl Builder {
         }
         let names = names(&subscribers)?;
         let metrics = metrics(&config, &names);
-        let store = Store::open(config.store.clone(), &names, config.server.ack.deadline, Arc::clone(&clock))?;
+        // Callbacks are spilled shortly before their deadline; by then probes must have turned red.
+        let stall = config.server.ack.deadline / 2;
+        let store = Store::open(config.store.clone(), &names, stall, Arc::clone(&clock))?;
         let policies: Vec<_> = subscribers.iter().map(|subscriber| subscriber.policy.clone()).collect();
         let intake =
             Intake::new(store.clone(), config.signature.clone(), &policies, Arc::clone(&clock), metrics.clone());

@@ -228,7 +228,8 @@ impl Store {
 
     /// Why an event cannot be taken at present; none when it can.
     pub fn trouble(&self) -> Option<String> {
-        self.0.sqlite.shared.trouble()
+        let full = || self.0.queue.is_full().then(|| StoreError::Full.to_string());
+        self.0.sqlite.shared.trouble().or_else(full)
     }
 
     /// How much there is, as of the last commit.

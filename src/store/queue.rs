@@ -92,6 +92,12 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether it would refuse even a small callback.
+    pub(super) fn is_full(&self) -> bool {
+        let waiting = self.lock();
+        waiting.jobs.len() + waiting.in_hand >= self.count_max || waiting.bytes >= self.bytes_max
+    }
+
     /// A request after the queue was closed gets no reply: its sender is dropped.
     pub(super) fn claim(&self, request: ClaimRequest) {
         let mut waiting = self.lock();
