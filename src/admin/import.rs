@@ -10,6 +10,7 @@ use tokio_util::io::StreamReader;
 
 use super::{Admin, Problem};
 use crate::intake::{ImportError, Imported, Lines};
+use crate::store::StoreError;
 
 /// Bytes of one line: Base64 of the largest body anybody would configure.
 const LINE_MAX: u64 = 64 << 20;
@@ -63,11 +64,14 @@ async fn take_all(admin: &Admin, lines: &mut Lines, outcome: &mut Outcome) -> Re
             Ok(Imported::Event) => outcome.imported += 1,
             Ok(Imported::Duplicate) => outcome.duplicates += 1,
             Ok(Imported::Refused) => outcome.refused += 1,
-            Err(ImportError::Store(error)) => return Err(error.into()),
-            Err(ImportError::Line(detail)) if outcome.faults.len() < FAULTS_MAX => {
-                outcome.faults.push(Fault { line, detail });
+            Ok(Imported::Nothing) => {}
+            // The line is at fault, as with an id that another event has.
+            Err(error @ (ImportError::Line(_) | ImportError::Store(StoreError::Refused(_)))) => {
+                if outcome.faults.len() < FAULTS_MAX {
+                    outcome.faults.push(Fault { line, detail: error.to_string() });
+                }
             }
-            Ok(Imported::Nothing) | Err(ImportError::Line(_)) => {}
+            Err(ImportError::Store(error)) => return Err(error.into()),
         }
     }
     Ok(())

@@ -205,7 +205,7 @@ impl Shared {
                 tracing::warn!(handler = name, %id, attempt, error, again_at = %due, "attempt failed");
                 "retry"
             }
-            Settlement::Dead { error } => {
+            Settlement::Dead { error, .. } => {
                 tracing::error!(handler = name, %id, attempt, error, "delivery is dead");
                 "dead"
             }

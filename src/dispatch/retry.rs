@@ -22,11 +22,12 @@ pub fn decide(
 ) -> Settlement {
     let (error, retry_after) = match outcome {
         Ok(()) => return Settlement::Done,
-        Err(HandlerError::Permanent { reason }) => return Settlement::Dead { error: reason },
+        Err(HandlerError::Permanent { reason }) => return Settlement::Dead { error: reason, exhausted: false },
         Err(HandlerError::Transient { reason, retry_after }) => (reason, retry_after),
     };
     if attempt >= policy.max_attempts {
-        return Settlement::Dead { error: format!("attempt {attempt} of {}: {error}", policy.max_attempts) };
+        let error = format!("attempt {attempt} of {}: {error}", policy.max_attempts);
+        return Settlement::Dead { error, exhausted: true };
     }
     let delay = bound(policy, attempt).mul_f64(jitter.clamp(0.0, 1.0));
     let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
@@ -79,7 +80,7 @@ mod tests {
     fn attempts_run_out_and_permanent_failures_end_at_once() {
         assert_eq!(delay(300, None, 1.0), None);
         let dead = decide(policy(300, 1, 600), 1, Err(HandlerError::permanent("404")), NOW, 0.5);
-        assert_eq!(dead, Settlement::Dead { error: "404".into() });
+        assert_eq!(dead, Settlement::Dead { error: "404".into(), exhausted: false });
         assert_eq!(decide(policy(1, 1, 1), 1, Ok(()), NOW, 0.5), Settlement::Done);
     }
 

@@ -1,7 +1,7 @@
 //! A second look at what was refused, with today's configuration.
 
 use super::{Callback, Intake, Receipt, Ruling, Terms};
-use crate::event::Reason;
+use crate::event::{Reason, Verification};
 use crate::store::{QuarantineFilter, Quarantined, StoreError};
 
 /// What came of a second look.
@@ -47,8 +47,8 @@ impl Intake {
 
     async fn look_again(&self, item: Quarantined, body: bytes::Bytes, force: bool) -> Result<bool, StoreError> {
         // What passed the token once is not asked for it again: the query was not kept.
-        let barred = item.reason == Reason::Token && self.signature.url_token.is_some() && !force;
-        if item.truncated || barred {
+        let barred = item.reason == Reason::Token && self.signature.url_token.is_some();
+        if item.truncated || (barred && !force) {
             return Ok(false);
         }
         let callback = Callback {
@@ -64,6 +64,9 @@ impl Intake {
             Ruling::Refused(_) => Ok(false),
             Ruling::Event(mut admitted) => {
                 admitted.new.readmitted = Some(item.id);
+                if barred {
+                    admitted.new.event.verification = Verification::Forced;
+                }
                 let receipt = self.keep_event(*admitted).await?;
                 tracing::info!(quarantine_id = item.id, ?receipt, force, "callback readmitted");
                 Ok(matches!(receipt, Receipt::Stored(_) | Receipt::Duplicate))

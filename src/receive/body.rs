@@ -52,13 +52,19 @@ pub(super) async fn read(mut body: Body, limits: Limits, budget: &Arc<Budget>) -
     let mut share = budget.share();
     let announced = body.size_hint().lower();
     let too_large = announced > limits.body as u64;
-    let keep_max = if too_large { EXCESS_KEPT } else { limits.body };
+    let keep_max = if too_large { EXCESS_KEPT } else { limits.body.max(EXCESS_KEPT) };
     let mut kept = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(keep_max).min(EXCESS_KEPT));
+    // Whoever says how much will come holds all of it or nothing: bodies that each hold a part and wait for the rest would
+    // have to cut each other off.
+    let mut held = usize::try_from(announced).unwrap_or(keep_max).min(keep_max);
+    within(limits.until, share.grow(held)).await?;
     let mut read = 0_u64;
     while let Some(chunk) = next_chunk(&mut body, limits.until, &share).await? {
         read += chunk.len() as u64;
         let fits = chunk.len().min(keep_max.saturating_sub(kept.len()));
-        tokio::time::timeout_at(limits.until.into(), share.grow(fits)).await.map_err(|_| ReadError::Slow)??;
+        let more = (kept.len() + fits).saturating_sub(held);
+        within(limits.until, share.grow(more)).await?;
+        held += more;
         kept.extend_from_slice(&chunk[..fits]);
         if read > limits.body as u64 {
             kept.truncate(EXCESS_KEPT);
@@ -69,6 +75,10 @@ pub(super) async fn read(mut body: Body, limits: Limits, budget: &Arc<Budget>) -
     }
     share.finished_reading();
     Ok(Read { bytes: kept.freeze(), excess: None, rest: None, _share: share })
+}
+
+async fn within(until: Instant, grown: impl Future<Output = Result<(), ReadError>>) -> Result<(), ReadError> {
+    tokio::time::timeout_at(until.into(), grown).await.map_err(|_| ReadError::Slow)?
 }
 
 async fn next_chunk(body: &mut Body, until: Instant, share: &Share) -> Result<Option<Bytes>, ReadError> {

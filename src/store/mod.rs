@@ -9,6 +9,8 @@ mod model;
 mod queue;
 mod settings;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -249,6 +249,8 @@ pub enum Settlement {
     Dead {
         /// Why the attempt failed.
         error: String,
+        /// Whether only because attempts have run out: then a fresh allowance given meanwhile counts for more.
+        exhausted: bool,
     },
 }
 

@@ -2,7 +2,10 @@
 //!
 //! A *lane* is the stream an ordered delivery waits in. Of the pending deliveries of a lane the first is `READY` and the
 //! others are `BLOCKED`; whatever ends the first makes the next one `READY`. So a claim is a range of one index, however
-//! many streams are behind, and one that fails holds back its own lane only.
+//! many streams are behind, and one that fails holds back its own lane only. That holds in the database at every commit;
+//! that nothing is claimed of a lane while one of it is in hand is seen to in memory.
+
+use std::collections::HashSet;
 
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
@@ -13,7 +16,7 @@ use super::super::model::{
     Verdict,
 };
 use super::events::{self, page, where_clause};
-use super::memory::{Memory, Tx};
+use super::memory::{InHand, Memory, Tx};
 use crate::clock::Timestamp;
 use crate::event::{Event, EventId, Facts};
 
@@ -35,10 +38,7 @@ const CLAIM_BYTES_MAX: usize = 4 << 20;
 pub(super) fn owe(tx: &mut Tx<'_>, seq: i64, owed: Owed, event: &Event) -> Result<()> {
     let lane = if owed.ordered { lane(&event.facts) } else { None };
     let behind = match lane {
-        Some(lane) => tx
-            .db
-            .prepare_cached("SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) LIMIT 1")?
-            .exists(params![owed.handler.0, lane])?,
+        Some(lane) => tx.db.prepare_cached(IN_LANE)?.exists(params![owed.handler.0, lane])?,
         None => false,
     };
     tx.db
@@ -75,26 +75,26 @@ pub(super) fn claim(
     limit: usize,
 ) -> Result<Claimed> {
     let in_hand = memory.in_hand.entry(handler).or_default();
+    let busy: HashSet<i64> = in_hand.values().filter_map(|claim| claim.lane).collect();
     let mut claimed = Claimed::default();
-    let mut statement = db.prepare_cached(
-        "SELECT event, due, attempts FROM deliveries WHERE handler = ?1 AND state = 0 ORDER BY due, rank LIMIT ?2",
-    )?;
+    let mut statement = db.prepare_cached(CLAIM)?;
     // What is in hand stands among the first, so it is read again; one more tells when the next is due.
     let mut rows = statement.query(params![handler.0, limit + in_hand.len() + 1])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let (seq, due, attempts) = (row.get::<_, i64>(0)?, Timestamp::from_millis(row.get(1)?), row.get::<_, u32>(2)?);
-        if in_hand.contains(&seq) {
+        let lane = row.get::<_, Option<i64>>(3)?;
+        if in_hand.contains_key(&seq) || lane.is_some_and(|lane| busy.contains(&lane)) {
             continue;
         }
         if due > now || found.len() == limit {
             claimed.next_due = Some(due);
             break;
         }
-        found.push((seq, attempts));
+        found.push((seq, attempts, lane));
     }
     let mut bytes = 0;
-    for (seq, attempts) in found {
+    for &(seq, attempts, _) in &found {
         if bytes > CLAIM_BYTES_MAX {
             claimed.next_due = Some(now);
             break;
@@ -103,25 +103,36 @@ pub(super) fn claim(
         bytes += event.body.len();
         claimed.claims.push(Claim { key: ClaimKey { handler, seq }, event, attempt: attempts + 1, release: None });
     }
-    in_hand.extend(claimed.claims.iter().map(|claim| claim.key.seq));
+    let taken = found.iter().take(claimed.claims.len());
+    in_hand.extend(taken.map(|&(seq, _, lane)| (seq, InHand { lane, renewed: false })));
     Ok(claimed)
 }
 
-/// Records what came of an attempt. A delivery that was dropped meanwhile stays dropped.
+/// What may be claimed, first come first.
+const CLAIM: &str =
+    "SELECT event, due, attempts, lane FROM deliveries WHERE handler = ?1 AND state = 0 ORDER BY due, rank LIMIT ?2";
+
+/// Records what came of an attempt. A delivery that was dropped meanwhile stays dropped; one that was given a fresh
+/// allowance meanwhile keeps it, and stays due at once.
 pub(in crate::store) fn settle(tx: &mut Tx<'_>, key: ClaimKey, settlement: &Settlement) -> Result<()> {
+    let renewed = tx.is_renewed(key);
     let (state, due, error) = match settlement {
         Settlement::Done => (DONE, None, None),
+        Settlement::Retry { error, .. } | Settlement::Dead { error, exhausted: true } if renewed => {
+            (READY, None, Some(cut(error)))
+        }
         Settlement::Retry { due, error } => (READY, Some(due.millis()), Some(cut(error))),
-        Settlement::Dead { error } => (DEAD, None, Some(cut(error))),
+        Settlement::Dead { error, .. } => (DEAD, None, Some(cut(error))),
     };
+    let counted = i64::from(state != READY || !renewed);
     let lane = tx
         .db
         .prepare_cached(
-            "UPDATE deliveries SET state = ?3, due = coalesce(?4, due), attempts = attempts + 1, \
+            "UPDATE deliveries SET state = ?3, due = coalesce(?4, due), attempts = attempts + ?7, \
              last_error = coalesce(?5, last_error), updated_at = ?6 \
              WHERE event = ?1 AND handler = ?2 AND state IN (0, 4) RETURNING lane",
         )?
-        .query_row(params![key.seq, key.handler.0, state, due, error, tx.now.millis()], |row| row.get(0))
+        .query_row(params![key.seq, key.handler.0, state, due, error, tx.now.millis(), counted], |row| row.get(0))
         .optional()?;
     tx.effects.settled.push(key);
     match lane {
@@ -153,31 +164,39 @@ fn record_only(tx: &mut Tx<'_>, key: ClaimKey, error: Option<&str>) -> Result<()
     promote(tx, key.handler, lane.flatten())
 }
 
-/// Makes the next of a lane the first, unless it has one.
+/// Makes the next of a lane the first, unless it has one, and has it looked at.
 fn promote(tx: &mut Tx<'_>, handler: HandlerId, lane: Option<i64>) -> Result<()> {
     let Some(lane) = lane else {
         return Ok(());
     };
+    tx.wake(handler);
     if first_of(tx.db, handler, lane)?.is_some() {
         return Ok(());
     }
-    tx.db
-        .prepare_cached(
-            "UPDATE deliveries SET state = 0 WHERE handler = ?1 AND event = (SELECT event FROM deliveries \
-             WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) ORDER BY rank LIMIT 1)",
-        )?
-        .execute(params![handler.0, lane])?;
-    tx.wake(handler);
+    tx.db.prepare_cached(PROMOTE)?.execute(params![handler.0, lane])?;
     Ok(())
 }
 
+const IN_LANE: &str = "SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) LIMIT 1";
+const FIRST_OF_LANE: &str =
+    "SELECT event, rank FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) AND state = 0 LIMIT 1";
+const PROMOTE: &str = "UPDATE deliveries SET state = 0 WHERE handler = ?1 AND event = (SELECT event FROM deliveries \
+    WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) ORDER BY rank LIMIT 1)";
+
+/// What is asked at every append, claim and settlement, with the index that must answer it.
+#[cfg(test)]
+pub(in crate::store) const HOT_QUERIES: [(&str, &str); 4] = [
+    (CLAIM, "deliveries_ready"),
+    (IN_LANE, "deliveries_lanes"),
+    (FIRST_OF_LANE, "deliveries_lanes"),
+    (PROMOTE, "deliveries_lanes"),
+];
+
 /// The delivery of a lane that is `READY`: event and rank.
 fn first_of(db: &Connection, handler: HandlerId, lane: i64) -> Result<Option<(i64, i64)>> {
-    db.prepare_cached(
-        "SELECT event, rank FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) AND state = 0 LIMIT 1",
-    )?
-    .query_row(params![handler.0, lane], |row| Ok((row.get(0)?, row.get(1)?)))
-    .optional()
+    db.prepare_cached(FIRST_OF_LANE)?
+        .query_row(params![handler.0, lane], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
 }
 
 /// What came of a person's decision about one delivery.
@@ -260,14 +279,14 @@ fn drop_one(tx: &mut Tx<'_>, key: ClaimKey, state: i64) -> Result<()> {
         return Ok(());
     }
     tx.pending(key.handler, -1);
-    // While an attempt is in hand its lane stays busy; settling it lets the next one go.
-    if tx.memory.is_in_hand(key) { Ok(()) } else { promote(tx, key.handler, lane) }
+    promote(tx, key.handler, lane)
 }
 
 fn retry_one(tx: &mut Tx<'_>, key: ClaimKey, state: i64) -> Result<()> {
     tx.db
         .prepare_cached("UPDATE deliveries SET due = ?3, attempts = 0 WHERE event = ?1 AND handler = ?2")?
         .execute(params![key.seq, key.handler.0, tx.now.millis()])?;
+    tx.effects.renewed.push(key);
     match state {
         DEAD => tx.dead(key.handler, -1),
         READY | BLOCKED => {
@@ -281,8 +300,7 @@ fn retry_one(tx: &mut Tx<'_>, key: ClaimKey, state: i64) -> Result<()> {
     enter_lane(tx, key, lane)
 }
 
-/// Finds the place of a delivery that has become pending again: first of its lane if it is the oldest there and the one
-/// that was first is not in hand.
+/// Finds the place of a delivery that has become pending again: first of its lane if it is the oldest there.
 fn enter_lane(tx: &mut Tx<'_>, key: ClaimKey, lane: Option<i64>) -> Result<()> {
     let first = lane.map_or(Ok(None), |lane| first_of(tx.db, key.handler, lane))?;
     if let Some((seq, rank)) = first {
@@ -291,7 +309,7 @@ fn enter_lane(tx: &mut Tx<'_>, key: ClaimKey, lane: Option<i64>) -> Result<()> {
             .db
             .prepare_cached("SELECT rank FROM deliveries WHERE event = ?1 AND handler = ?2")?
             .query_row(params![key.seq, key.handler.0], |row| row.get(0))?;
-        if rank < own_rank || tx.memory.is_in_hand(other) {
+        if rank < own_rank {
             return Ok(());
         }
         set_state(tx, other, BLOCKED)?;

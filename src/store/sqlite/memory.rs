@@ -1,6 +1,6 @@
 //! What the writer keeps in memory about the store, and how a transaction changes it: only by committing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::Connection;
 
@@ -11,14 +11,23 @@ use crate::event::Reason;
 /// True of the store as of the last commit.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Deliveries that were claimed and not settled.
-    pub(super) in_hand: HashMap<HandlerId, HashSet<i64>>,
+    /// Deliveries that were claimed and not settled, by their events.
+    pub(super) in_hand: HashMap<HandlerId, HashMap<i64, InHand>>,
     /// Counts per handler and per reason.
     pub(super) tally: Tally,
     /// The place of the next event, and of the next replay, in the order of storing. Gaps do no harm.
     pub(super) next_seq: i64,
     /// Whether any identity outlives its event.
     pub(super) any_forgotten: bool,
+}
+
+/// A delivery that was claimed and not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InHand {
+    /// The lane nothing else is claimed of meanwhile.
+    pub(super) lane: Option<i64>,
+    /// Whether a person gave it a fresh allowance of attempts meanwhile.
+    pub(super) renewed: bool,
 }
 
 /// How much is pending, dead and refused.
@@ -45,19 +54,17 @@ pub(super) struct Effects {
     pub(super) tally: Tally,
     /// Handlers that have something to claim.
     pub(super) wake: BTreeSet<HandlerId>,
+    /// Claims whose deliveries were given a fresh allowance.
+    pub(super) renewed: Vec<ClaimKey>,
     /// Claims that ended.
     pub(super) settled: Vec<ClaimKey>,
     pub(super) forgot: bool,
 }
 
 impl Memory {
-    pub(super) fn is_in_hand(&self, key: ClaimKey) -> bool {
-        self.in_hand.get(&key.handler).is_some_and(|seqs| seqs.contains(&key.seq))
-    }
-
     pub(super) fn put_back(&mut self, key: ClaimKey) {
-        if let Some(seqs) = self.in_hand.get_mut(&key.handler) {
-            seqs.remove(&key.seq);
+        if let Some(claims) = self.in_hand.get_mut(&key.handler) {
+            claims.remove(&key.seq);
         }
     }
 
@@ -65,6 +72,11 @@ impl Memory {
     pub(super) fn apply(&mut self, effects: &Effects) {
         self.tally.add(&effects.tally);
         self.any_forgotten |= effects.forgot;
+        for key in &effects.renewed {
+            if let Some(claim) = self.in_hand.get_mut(&key.handler).and_then(|claims| claims.get_mut(&key.seq)) {
+                claim.renewed = true;
+            }
+        }
         effects.settled.iter().for_each(|key| self.put_back(*key));
     }
 }
@@ -85,6 +97,12 @@ impl Tx<'_> {
         let seq = self.memory.next_seq;
         self.memory.next_seq += 1;
         seq
+    }
+
+    /// Whether a person gave the delivery a fresh allowance while it was in hand.
+    pub(super) fn is_renewed(&self, key: ClaimKey) -> bool {
+        let claim = self.memory.in_hand.get(&key.handler).and_then(|claims| claims.get(&key.seq));
+        self.effects.renewed.contains(&key) || claim.is_some_and(|claim| claim.renewed)
     }
 
     pub(super) fn pending(&mut self, handler: HandlerId, change: i64) {

@@ -19,6 +19,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 
+#[cfg(test)]
+pub(super) use self::deliveries::HOT_QUERIES;
 pub(super) use self::deliveries::{Judged, judge, judge_many, list as list_deliveries, oldest_pending, settle};
 pub(super) use self::events::{append, find as find_event, list as list_events};
 pub(super) use self::memory::{Tally, Tx};

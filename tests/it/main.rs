@@ -1,0 +1,21 @@
+//! The promises of the service, held against a real server: its own ports, its own directory, a clock turned by hand.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+mod admin;
+mod answers;
+mod app;
+mod callbacks;
+mod crash;
+mod dispatch;
+mod duplicates;
+mod http;
+mod import;
+mod lifecycle;
+mod limits;
+mod metrics;
+mod oddities;
+mod quarantine;
+mod recorder;
+mod samples;
+mod trouble;
+mod wire;
