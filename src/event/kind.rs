@@ -206,7 +206,7 @@ pub const KINDS: [KindFacts; 19] = [
         event_type: Some(317),
         slug: "image-audit",
         alias: Some("porn-detection"),
-        title: ["image audit (porn detection)", "图片审核(鉴黄)"],
+        title: ["image audit (porn detection)", "图片审核（鉴黄）"],
         set_in: SetIn::Template("PornCensorshipNotifyUrl"),
         pages: [Some(38084), Some(47029)],
         retries: TWELVE_MINUTES,

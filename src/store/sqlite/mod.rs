@@ -126,6 +126,7 @@ impl Sqlite {
         let database = Database { path };
         let db = database.connect()?;
         schema::migrate(&db, schema::MIGRATIONS)?;
+        sync_directories(&database.path)?;
         let handlers: Vec<_> =
             opening.handlers.iter().map(|name| register(&db, name)).collect::<rusqlite::Result<_>>()?;
         let memory = recall(&db)?;
@@ -266,8 +267,6 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     let io = |error| OpenError::Io { path: path.to_owned(), error };
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(io)?;
-        // So that a power cut after the first answer does not take the directory entry with it.
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(io)?;
     }
     let file = File::options().create(true).truncate(false).write(true).open(beside(path, ".lock")).map_err(io)?;
     match file.try_lock() {
@@ -275,6 +274,17 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(io(error)),
     }
+}
+
+/// Syncs the directories that lead to the database, so that a power cut after the first answer does not take their
+/// entries with it. Those above the first may be unreadable or read-only; then they were there before us.
+fn sync_directories(path: &Path) -> Result<(), OpenError> {
+    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let absolute = std::path::absolute(path).map_err(io)?;
+    let mut directories = absolute.ancestors().skip(1).map(|directory| File::open(directory)?.sync_all());
+    directories.next().unwrap_or(Ok(())).map_err(io)?;
+    directories.for_each(drop);
+    Ok(())
 }
 
 fn register(db: &Connection, name: &str) -> rusqlite::Result<HandlerId> {
