@@ -152,7 +152,7 @@ pub(crate) struct TestApp {
     config: Config,
     directory: Arc<TempDir>,
     stop: Option<oneshot::Sender<()>>,
-    running: JoinSet<()>,
+    running: JoinSet<Result<(), livehook::RunError>>,
     finished: bool,
 }
 
@@ -170,7 +170,9 @@ impl TestApp {
     /// Ends the server, whatever it owes, and returns what a successor over the same store begins with.
     pub(crate) async fn leave(mut self) -> Setup {
         self.begin_stop();
-        while self.running.join_next().await.is_some() {}
+        while let Some(ended) = self.running.join_next().await {
+            ended.unwrap().unwrap();
+        }
         self.finished = true;
         let mut next = Setup::at(Arc::clone(&self.directory));
         next.config.clone_from(&self.config);
