@@ -17,7 +17,7 @@ use crate::dispatch::{Dispatcher, Subscriber};
 use crate::event::{Kind, Reason};
 use crate::handler::{Handler, Policy};
 use crate::intake::Intake;
-use crate::receive::{Receiver, SpillSink, StandardError};
+use crate::receive::{self, Receiver, SpillSink, StandardError};
 use crate::store::{OpenError, Store};
 use crate::telemetry::{KnownLabels, Metrics};
 
@@ -255,7 +255,8 @@ fn metrics(config: &Config, handlers: &[String]) -> Metrics {
     let keys: Vec<_> = config.signature.keys.iter().map(|key| key.name.as_str()).collect();
     let handlers: Vec<_> = handlers.iter().map(String::as_str).collect();
     let reasons = Reason::ALL.map(Reason::slug);
-    Metrics::new(KnownLabels { kinds: &kinds, reasons: &reasons, keys: &keys, handlers: &handlers })
+    let routes = receive::routes();
+    Metrics::new(KnownLabels { kinds: &kinds, reasons: &reasons, keys: &keys, handlers: &handlers, routes: &routes })
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {

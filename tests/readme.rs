@@ -221,7 +221,8 @@ fn load(block: &str) -> Result<(), String> {
 
 /// The names of all metrics, with some value for each so that none stays hidden.
 fn metrics() -> Vec<String> {
-    let metrics = Metrics::new(KnownLabels { kinds: &["x"], reasons: &["x"], keys: &["x"], handlers: &["x"] });
+    let metrics =
+        Metrics::new(KnownLabels { kinds: &["x"], reasons: &["x"], keys: &["x"], handlers: &["x"], routes: &[] });
     metrics.http_requests_total.with_label_values(&["x", "200"]);
     metrics.http_request_duration_seconds.with_label_values(&["x"]);
     let text = metrics.render();

@@ -36,12 +36,16 @@ pub(super) async fn import(State(admin): State<Admin>, body: Body) -> Result<Jso
     let mut reader = BufReader::new(StreamReader::new(Box::pin(stream)));
     let mut outcome = Outcome::default();
     let mut lines = Lines::default();
+    let mut unlisted = 0;
     while let Some(line) = next_line(&mut reader).await? {
         lines.push(&line);
-        take_all(&admin, &mut lines, &mut outcome).await?;
+        unlisted += take_all(&admin, &mut lines, &mut outcome).await?;
     }
     lines.end();
-    take_all(&admin, &mut lines, &mut outcome).await?;
+    unlisted += take_all(&admin, &mut lines, &mut outcome).await?;
+    if let Some(last) = outcome.faults.last_mut().filter(|_| unlisted > 0) {
+        last.detail.push_str(&format!("; and {unlisted} more lines have faults"));
+    }
     tracing::info!(outcome.imported, outcome.duplicates, outcome.refused, faults = outcome.faults.len(), "import");
     Ok(Json(outcome))
 }
@@ -58,7 +62,9 @@ async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<St
     Ok((read > 0).then(|| String::from_utf8_lossy(line.trim_ascii_end()).into_owned()))
 }
 
-async fn take_all(admin: &Admin, lines: &mut Lines, outcome: &mut Outcome) -> Result<(), Problem> {
+/// Returns how many lines have faults that are not listed.
+async fn take_all(admin: &Admin, lines: &mut Lines, outcome: &mut Outcome) -> Result<u64, Problem> {
+    let mut unlisted = 0;
     while let Some((line, text)) = lines.pop() {
         match admin.0.intake.import(&text).await {
             Ok(Imported::Event) => outcome.imported += 1,
@@ -69,10 +75,12 @@ async fn take_all(admin: &Admin, lines: &mut Lines, outcome: &mut Outcome) -> Re
             Err(error @ (ImportError::Line(_) | ImportError::Store(StoreError::Refused(_)))) => {
                 if outcome.faults.len() < FAULTS_MAX {
                     outcome.faults.push(Fault { line, detail: error.to_string() });
+                } else {
+                    unlisted += 1;
                 }
             }
             Err(ImportError::Store(error)) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(unlisted)
 }

@@ -9,8 +9,8 @@ mod settings;
 mod spill;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -28,7 +28,7 @@ use self::connection::{Connections, Origin};
 pub use self::settings::{Ack, Settings, Unstored};
 pub use self::spill::{SpillSink, StandardError};
 use crate::clock::Clock;
-use crate::event::{KINDS, Kind, KindFacts};
+use crate::event::{KINDS, Kind};
 use crate::intake::{Callback, Intake};
 use crate::signature::LegacyHeaders;
 use crate::telemetry::Metrics;
@@ -93,22 +93,28 @@ impl Receiver {
     }
 }
 
-/// The routes: one for all kinds, one for each, and the load balancer's.
-fn router(receiver: Receiver) -> Router {
-    let any = callback_route(None, "/callbacks");
-    let mut router = with_slash(Router::new(), "/callbacks", any);
-    for facts in KINDS.iter().filter(|facts| facts.kind != Kind::Unknown) {
-        for path in paths(facts) {
-            router = with_slash(router, path, callback_route(Some(facts.kind), path));
-        }
-    }
-    let health = get(|State(receiver): State<Receiver>| async move { receiver.health() });
-    with_slash(router, "/healthz", health).with_state(receiver)
+/// The callback routes: the one for all kinds, and one for each name of each kind.
+static CALLBACK_ROUTES: LazyLock<Vec<(Option<Kind>, String)>> = LazyLock::new(|| {
+    let named = KINDS.iter().filter(|facts| facts.kind != Kind::Unknown).flat_map(|facts| {
+        let names = std::iter::once(facts.slug).chain(facts.alias);
+        names.map(|name| (Some(facts.kind), format!("/callbacks/{name}")))
+    });
+    std::iter::once((None, "/callbacks".to_owned())).chain(named).collect()
+});
+/// What load balancers ask.
+const HEALTH_ROUTE: &str = "/healthz";
+
+/// The patterns of all routes, as they appear in metrics.
+pub fn routes() -> Vec<&'static str> {
+    CALLBACK_ROUTES.iter().map(|(_, path)| path.as_str()).chain([HEALTH_ROUTE]).collect()
 }
 
-/// The paths of a kind. Metrics want them for as long as the process lives; there are twenty.
-fn paths(facts: &KindFacts) -> impl Iterator<Item = &'static str> {
-    std::iter::once(facts.slug).chain(facts.alias).map(|slug| &*format!("/callbacks/{slug}").leak())
+fn router(receiver: Receiver) -> Router {
+    let health = get(|State(receiver): State<Receiver>| async move { receiver.health() });
+    let router = with_slash(Router::new(), HEALTH_ROUTE, health);
+    let add =
+        |router, (kind, path): &'static (Option<Kind>, String)| with_slash(router, path, callback_route(*kind, path));
+    CALLBACK_ROUTES.iter().fold(router, add).with_state(receiver)
 }
 
 fn with_slash(router: Router<Receiver>, path: &str, methods: MethodRouter<Receiver>) -> Router<Receiver> {
@@ -134,7 +140,7 @@ impl Receiver {
         let stopping = self.0.stopping.load(Ordering::Relaxed);
         let status = if stopping { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let mut response = (status, if stopping { "stopping\n" } else { "ok\n" }).into_response();
-        response.extensions_mut().insert(Route("/healthz"));
+        response.extensions_mut().insert(Route(HEALTH_ROUTE));
         response
     }
 

@@ -41,7 +41,7 @@ pub struct Metrics {
 }
 
 /// The label values known at the start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct KnownLabels<'a> {
     /// Slugs of all kinds.
     pub kinds: &'a [&'a str],
@@ -51,6 +51,8 @@ pub struct KnownLabels<'a> {
     pub keys: &'a [&'a str],
     /// Names of the handlers.
     pub handlers: &'a [&'a str],
+    /// Patterns of the routes of callbacks.
+    pub routes: &'a [&'a str],
 }
 
 impl Metrics {
@@ -143,6 +145,10 @@ impl Metrics {
             self.event_lag_seconds.with_label_values(&[kind]);
             self.last_event_timestamp_seconds.with_label_values(&[kind]);
         }
+        for route in known.routes {
+            self.http_requests_total.with_label_values(&[*route, "200"]);
+            self.http_request_duration_seconds.with_label_values(&[route]);
+        }
         for reason in known.reasons {
             self.callbacks_quarantined_total.with_label_values(&[reason]);
         }
@@ -205,12 +211,14 @@ mod tests {
             reasons: &["token"],
             keys: &["main"],
             handlers: &["rooms"],
+            routes: &["/callbacks"],
         });
         let text = metrics.render();
         for line in [
             "livehook_events_received_total{kind=\"stream-push\"} 0",
             "livehook_callbacks_quarantined_total{reason=\"token\"} 0",
             "livehook_callbacks_spilled_total 0",
+            "livehook_http_requests_total{code=\"200\",route=\"/callbacks\"} 0",
             "livehook_handler_attempts_total{handler=\"rooms\",outcome=\"dead\"} 0",
             "livehook_store_append_duration_seconds_count 0",
         ] {

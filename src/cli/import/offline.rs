@@ -39,7 +39,7 @@ fn open(config: &Config) -> anyhow::Result<Intake> {
         ),
         other => other.into(),
     })?;
-    let metrics = Metrics::new(KnownLabels { kinds: &[], reasons: &[], keys: &[], handlers: &[] });
+    let metrics = Metrics::new(KnownLabels::default());
     Ok(Intake::new(store, config.signature.clone(), &policies, clock, metrics))
 }
 
