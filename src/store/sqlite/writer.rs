@@ -58,8 +58,10 @@ impl Writer {
                 self.memory.put_back(key);
                 self.wake(key.handler);
             }
-            self.work(&mut held);
+            // First, since they need nothing of what waits: a handler goes on while its next events are synced, and is
+            // rung again when they are.
             claims.into_iter().for_each(|request| self.serve(request));
+            self.work(&mut held);
             if closed {
                 break;
             }
