@@ -40,8 +40,8 @@ struct Arguments {
 const USUAL: Plan = Plan {
     window: Duration::from_secs(3),
     rounds: 4,
-    paced: Duration::from_secs(8),
-    sync: Duration::from_secs(1),
+    slices: 4,
+    sync: Duration::from_millis(400),
     starts: 7,
     kills: 3,
     stored: 0,
@@ -49,7 +49,7 @@ const USUAL: Plan = Plan {
 const QUICK: Plan = Plan {
     window: Duration::from_millis(700),
     rounds: 2,
-    paced: Duration::from_secs(2),
+    slices: 1,
     sync: Duration::from_millis(300),
     starts: 2,
     kills: 1,

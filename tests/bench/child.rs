@@ -15,7 +15,7 @@ use crate::event::KEY;
 use crate::machine::Cores;
 
 /// A server may take this long to say where it listens.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_mins(1);
 
 /// A running server.
 pub(crate) struct Server {

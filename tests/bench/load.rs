@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::event::{Spread, Template};
+use crate::report;
 
 /// Connections that send at the same time.
 pub(crate) const CONNECTIONS: usize = 64;
@@ -25,8 +26,6 @@ const MICROS_MAX: u64 = 60_000_000;
 pub(crate) struct Outcome {
     /// Requests answered 200 `{"code":0}`.
     pub(crate) answered: u64,
-    /// Connections that ended early.
-    pub(crate) broken: u64,
     /// How long it took.
     pub(crate) took: Duration,
     /// Microseconds from the moment a request was due to its answer.
@@ -84,7 +83,7 @@ pub(crate) async fn saturate(target: &Target, span: Span) -> io::Result<Outcome>
         running.spawn(async move {
             let mut tally = Tally::new();
             while begun.elapsed() < span.length && !tally.broken {
-                tally.note(caller.call().await, Instant::now(), span.note);
+                tally.note(&caller.call().await, Instant::now(), span.note);
             }
             tally
         });
@@ -106,7 +105,7 @@ pub(crate) async fn pace(target: &Target, rate: u32, span: Span) -> io::Result<O
             while let Some(due) = dues.recv().await {
                 let called = caller.call().await;
                 // The receiver's own time is not looked at until the answer is there.
-                tally.note(called, due, span.note);
+                tally.note(&called, due, span.note);
                 if tally.broken {
                     break;
                 }
@@ -148,19 +147,22 @@ async fn connect(target: &Target) -> io::Result<Vec<Caller>> {
 }
 
 async fn gather(mut running: JoinSet<Tally>, begun: Instant) -> Outcome {
-    let mut outcome =
-        Outcome { answered: 0, broken: 0, took: Duration::ZERO, latency: histogram(), acknowledged: Vec::new() };
+    let mut outcome = Outcome { answered: 0, took: Duration::ZERO, latency: histogram(), acknowledged: Vec::new() };
+    let mut broken = 0_u64;
     while let Some(ended) = running.join_next().await {
         let Ok(tally) = ended else {
-            outcome.broken += 1;
+            broken += 1;
             continue;
         };
         outcome.answered += tally.latency.len();
-        outcome.broken += u64::from(tally.broken);
+        broken += u64::from(tally.broken);
         outcome.latency.add(&tally.latency).expect("all histograms have the same bounds");
         outcome.acknowledged.extend(tally.acknowledged);
     }
     outcome.took = begun.elapsed();
+    if broken > 0 {
+        report::aside(&format!("{broken} connections ended early, as they do when their server is killed"));
+    }
     outcome
 }
 
@@ -176,8 +178,8 @@ impl Tally {
         Self { latency: histogram(), acknowledged: Vec::new(), broken: false }
     }
 
-    fn note(&mut self, called: io::Result<u64>, due: Instant, keep: bool) {
-        let Ok(number) = called else {
+    fn note(&mut self, called: &io::Result<u64>, due: Instant, keep: bool) {
+        let Ok(number) = *called else {
             self.broken = true;
             return;
         };
