@@ -44,7 +44,7 @@ pub(super) async fn import(State(admin): State<Admin>, body: Body) -> Result<Jso
     lines.end();
     unlisted += take_all(&admin, &mut lines, &mut outcome).await?;
     if let Some(last) = outcome.faults.last_mut().filter(|_| unlisted > 0) {
-        last.detail += &format!("; and {unlisted} more lines have faults");
+        last.detail = format!("{}; and {unlisted} more lines have faults", last.detail);
     }
     tracing::info!(outcome.imported, outcome.duplicates, outcome.refused, faults = outcome.faults.len(), "import");
     Ok(Json(outcome))
