@@ -171,6 +171,9 @@ impl Shared {
         let Ok(permit) = self.attempts.acquire().await else {
             return;
         };
+        if claim.is_called_off() {
+            return;
+        }
         let outcome = self.attempt(&claim.event, claim.attempt).await;
         drop(permit);
         let Dispatcher { store, clock, .. } = &self.dispatcher;

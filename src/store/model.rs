@@ -1,6 +1,7 @@
 //! What goes into the store and comes out of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -272,6 +273,7 @@ pub struct Claim {
     pub event: Event,
     /// The number of the attempt that is to be made, from 1.
     pub attempt: u32,
+    pub(super) called_off: Arc<AtomicBool>,
     pub(super) release: Option<Arc<Queue>>,
 }
 
@@ -283,6 +285,11 @@ pub(super) struct ClaimKey {
 }
 
 impl Claim {
+    /// Whether a person has dropped the delivery since it was claimed. An attempt that has not begun must not begin.
+    pub fn is_called_off(&self) -> bool {
+        self.called_off.load(Ordering::Relaxed)
+    }
+
     /// Takes the key; the claim no longer goes back by itself.
     pub(super) fn into_key(mut self) -> ClaimKey {
         self.release = None;

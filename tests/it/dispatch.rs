@@ -261,6 +261,32 @@ async fn a_delivery_dropped_in_hand_is_not_doubled_and_its_stream_waits_for_the_
 }
 
 #[tokio::test]
+async fn what_is_dropped_before_its_attempt_begins_is_not_attempted() {
+    let gate = Arc::new(Semaphore::new(0));
+    let wait = Arc::clone(&gate);
+    let recorder = Recorder::with(move |_, _| Act::Wait(Arc::clone(&wait), Box::new(Act::Done)));
+    let app = Setup::new().policy(Policy { concurrency: 1, ..Policy::new("rooms") }, &recorder).start().await;
+    app.accept_signed(&push("first", 1)).await;
+    calls(&recorder, 1).await;
+    for (number, stream) in [(2, "dropped"), (3, "retried"), (4, "last")] {
+        app.accept_signed(&push(stream, number)).await;
+    }
+    // The newest first; all but the last are claimed and wait for the one attempt that may run.
+    let waiting = app.pending().await;
+    for row in &waiting[1..3] {
+        assert_eq!(app.call(&format!("{}/drop", delivery(row)), &json!({})).await.json()["state"], "dropped");
+    }
+    let retried = &waiting[1];
+    assert_eq!(app.call(&format!("{}/retry", delivery(retried)), &json!({})).await.json()["state"], "pending");
+    gate.add_permits(3);
+    app.await_deliveries("done", 3).await;
+    let mut streams: Vec<_> = recorder.calls().into_iter().filter_map(|call| call.stream).collect();
+    streams.sort();
+    assert_eq!(streams, ["first", "last", "retried"]);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn retrying_what_is_in_hand_does_not_double_it() {
     let gate = Arc::new(Semaphore::new(0));
     let wait = Arc::clone(&gate);

@@ -6,6 +6,7 @@
 //! that nothing is claimed of a lane while one of it is in hand is seen to in memory.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
@@ -94,17 +95,18 @@ pub(super) fn claim(
         found.push((seq, attempts, lane));
     }
     let mut bytes = 0;
-    for &(seq, attempts, _) in &found {
+    for (seq, attempts, lane) in found {
         if bytes > CLAIM_BYTES_MAX {
             claimed.next_due = Some(now);
             break;
         }
         let event = events::at(db, seq)?;
         bytes += event.body.len();
-        claimed.claims.push(Claim { key: ClaimKey { handler, seq }, event, attempt: attempts + 1, release: None });
+        let called_off = Arc::default();
+        in_hand.insert(seq, InHand { lane, renewed: false, called_off: Arc::clone(&called_off) });
+        let key = ClaimKey { handler, seq };
+        claimed.claims.push(Claim { key, event, attempt: attempts + 1, called_off, release: None });
     }
-    let taken = found.iter().take(claimed.claims.len());
-    in_hand.extend(taken.map(|&(seq, _, lane)| (seq, InHand { lane, renewed: false })));
     Ok(claimed)
 }
 
@@ -278,6 +280,7 @@ fn drop_one(tx: &mut Tx<'_>, key: ClaimKey, state: i64) -> Result<()> {
         tx.dead(key.handler, -1);
         return Ok(());
     }
+    tx.effects.dropped.push(key);
     tx.pending(key.handler, -1);
     promote(tx, key.handler, lane)
 }

@@ -1,6 +1,8 @@
 //! What the writer keeps in memory about the store, and how a transaction changes it: only by committing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
@@ -22,12 +24,14 @@ pub(super) struct Memory {
 }
 
 /// A delivery that was claimed and not settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct InHand {
     /// The lane nothing else is claimed of meanwhile.
     pub(super) lane: Option<i64>,
     /// Whether a person gave it a fresh allowance of attempts meanwhile.
     pub(super) renewed: bool,
+    /// Tells whoever holds it that a person has dropped the delivery meanwhile.
+    pub(super) called_off: Arc<AtomicBool>,
 }
 
 /// How much is pending, dead and refused.
@@ -56,6 +60,8 @@ pub(super) struct Effects {
     pub(super) wake: BTreeSet<HandlerId>,
     /// Claims whose deliveries were given a fresh allowance.
     pub(super) renewed: Vec<ClaimKey>,
+    /// Claims whose deliveries were dropped.
+    pub(super) dropped: Vec<ClaimKey>,
     /// Claims that ended.
     pub(super) settled: Vec<ClaimKey>,
     pub(super) forgot: bool,
@@ -75,6 +81,11 @@ impl Memory {
         for key in &effects.renewed {
             if let Some(claim) = self.in_hand.get_mut(&key.handler).and_then(|claims| claims.get_mut(&key.seq)) {
                 claim.renewed = true;
+            }
+        }
+        for key in &effects.dropped {
+            if let Some(claim) = self.in_hand.get(&key.handler).and_then(|claims| claims.get(&key.seq)) {
+                claim.called_off.store(true, Ordering::Relaxed);
             }
         }
         effects.settled.iter().for_each(|key| self.put_back(*key));
