@@ -104,29 +104,34 @@ impl Worker {
     async fn run(self, stop: CancellationToken, patience: Duration) {
         let bell = self.shared.dispatcher.store.bell(self.id);
         let mut running = JoinSet::new();
-        let mut look = Look { more: true, next_due: None };
+        let mut next_due = None;
         let mut wanted = true;
         while !stop.is_cancelled() {
-            let bell_rings = bell.notified();
-            if self.has_room(running.len(), wanted || look.more) {
-                look = self.look(&mut running).await;
+            if wanted && self.has_room(running.len()) {
+                let look = tokio::select! {
+                    look = self.look(&mut running) => look,
+                    // A store that hangs must not hold up the end; what it hands out after all goes back.
+                    () = stop.cancelled() => break,
+                };
+                (wanted, next_due) = (look.more, look.next_due);
+                continue;
             }
-            let due = self.due(look.next_due);
-            wanted = tokio::select! {
+            tokio::select! {
                 () = stop.cancelled() => break,
-                () = bell_rings => true,
-                () = due => true,
-                Some(_) = running.join_next() => false,
-            };
+                // A ring that nobody listens for is kept for later. While there is no room, no news makes a difference.
+                () = bell.notified(), if !wanted => wanted = true,
+                () = self.due(next_due), if !wanted => wanted = true,
+                Some(_) = running.join_next() => {}
+            }
             while running.try_join_next().is_some() {}
         }
         self.finish(running, patience).await;
     }
 
-    /// Whether to look for more: not for every attempt that ends, but for a good part of the window.
-    fn has_room(&self, running: usize, wanted: bool) -> bool {
+    /// Whether there is room for more: not for every attempt that ends, but for a good part of the window.
+    fn has_room(&self, running: usize) -> bool {
         let bytes = self.shared.bytes_in_hand.load(Ordering::Relaxed);
-        wanted && running < self.window * 3 / 4 && (running == 0 || bytes < BYTES_IN_HAND_MAX)
+        running < self.window * 3 / 4 && (running == 0 || bytes < BYTES_IN_HAND_MAX)
     }
 
     async fn look(&self, running: &mut JoinSet<()>) -> Look {
@@ -135,7 +140,8 @@ impl Worker {
         let now = self.shared.dispatcher.clock.now();
         let look = Look { more: claimed.next_due.is_some_and(|due| due <= now), next_due: claimed.next_due };
         for claim in claimed.claims {
-            running.spawn(Arc::clone(&self.shared).handle(claim));
+            let counted = BytesInHand::new(&self.shared, claim.event.body.len());
+            running.spawn(Arc::clone(&self.shared).handle(claim, counted));
         }
         look
     }
@@ -166,8 +172,7 @@ impl Worker {
 
 impl Shared {
     /// Makes an attempt and records what came of it.
-    async fn handle(self: Arc<Self>, claim: Claim) {
-        let _counted = BytesInHand::new(&self.bytes_in_hand, claim.event.body.len());
+    async fn handle(self: Arc<Self>, claim: Claim, _counted: BytesInHand) {
         let Ok(permit) = self.attempts.acquire().await else {
             return;
         };
@@ -218,17 +223,17 @@ impl Shared {
 }
 
 /// Counts bytes for as long as it lives.
-struct BytesInHand<'a>(&'a AtomicUsize, usize);
+struct BytesInHand(Arc<Shared>, usize);
 
-impl<'a> BytesInHand<'a> {
-    fn new(sum: &'a AtomicUsize, bytes: usize) -> Self {
-        sum.fetch_add(bytes, Ordering::Relaxed);
-        Self(sum, bytes)
+impl BytesInHand {
+    fn new(shared: &Arc<Shared>, bytes: usize) -> Self {
+        shared.bytes_in_hand.fetch_add(bytes, Ordering::Relaxed);
+        Self(Arc::clone(shared), bytes)
     }
 }
 
-impl Drop for BytesInHand<'_> {
+impl Drop for BytesInHand {
     fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
+        self.0.bytes_in_hand.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
