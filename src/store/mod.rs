@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 pub use self::model::{
     Appended, Claim, Claimed, Counts, Delivery, DeliveryFilter, DeliveryState, EventFilter, EventRow, HandlerId,
@@ -85,10 +85,21 @@ struct Inner {
     clock: Arc<dyn Clock>,
     settings: Settings,
     stall: Duration,
+    readers: Semaphore,
+}
+
+impl Drop for Inner {
+    /// Whoever forgot to close leaves no threads behind.
+    fn drop(&mut self) {
+        self.queue.close();
+        self.sqlite.stop();
+    }
 }
 
 /// What an event weighs in the queue beside its body.
 const EVENT_OVERHEAD: usize = 512;
+/// Reads at the same time; each has a connection of its own, with a cache.
+const READERS_MAX: usize = 4;
 /// Deliveries a person's decision changes in one transaction: few enough not to keep callbacks waiting.
 const JUDGED_AT_ONCE: usize = 500;
 
@@ -105,7 +116,15 @@ impl Store {
         let opening = Opening { url: &settings.url, bounds: settings.quarantine, handlers, stall };
         let (sqlite, bells) = Sqlite::open(&opening, &queue, Arc::clone(&clock))?;
         let handlers = handlers.iter().cloned().zip(bells).map(|(name, (id, bell))| (name, id, bell)).collect();
-        Ok(Self(Arc::new(Inner { queue, sqlite, handlers, clock, settings, stall })))
+        Ok(Self(Arc::new(Inner {
+            queue,
+            sqlite,
+            handlers,
+            clock,
+            settings,
+            stall,
+            readers: Semaphore::new(READERS_MAX),
+        })))
     }
 
     /// The number of a handler of the configuration.
@@ -147,7 +166,12 @@ impl Store {
     /// Records what came of an attempt.
     pub async fn settle(&self, claim: Claim, settlement: Settlement) -> Result<(), StoreError> {
         let key = claim.into_key();
-        self.write(0, Admission::Always, move |tx| sqlite::settle(tx, key, &settlement)).await
+        let settled = self.write(0, Admission::Always, move |tx| sqlite::settle(tx, key, &settlement)).await;
+        if settled.is_err() {
+            // Nothing says that the attempt was made, so it is made again.
+            self.0.queue.release(key);
+        }
+        settled
     }
 
     /// Applies a person's decision to one delivery.
@@ -167,17 +191,20 @@ impl Store {
         verdict: Verdict,
         dry_run: bool,
     ) -> Result<Counts, StoreError> {
-        let verdict = (!dry_run).then_some(verdict);
         let mut sum = Counts::default();
         let mut after = None;
         loop {
-            let filter = filter.clone();
-            let work = move |tx: &mut Tx<'_>| sqlite::judge_many(tx, &filter, verdict, after, JUDGED_AT_ONCE);
-            let (counts, next) = self.write(0, Admission::Always, work).await?;
-            sum = Counts { matched: sum.matched + counts.matched, changed: sum.changed + counts.changed };
-            after = next;
+            let wanted = filter.clone();
+            let keys = self.read(move |db| sqlite::undone(db, &wanted, after, JUDGED_AT_ONCE)).await?;
+            sum.matched += keys.len() as u64;
+            after = keys.last().copied();
             if after.is_none() {
                 return Ok(sum);
+            }
+            if !dry_run {
+                let state = filter.state;
+                let work = move |tx: &mut Tx<'_>| sqlite::judge_all(tx, &keys, state, verdict);
+                sum.changed += self.write(0, Admission::Always, work).await?;
             }
         }
     }
@@ -261,7 +288,7 @@ impl Store {
         let now = self.0.clock.now();
         let remember_since = now.minus(settings.dedup_window);
         let received_before = now.minus(settings.retention);
-        self.write(0, Admission::Always, move |tx| sqlite::drop_forgotten(tx, remember_since)).await?;
+        while self.write(0, Admission::Always, move |tx| sqlite::drop_forgotten(tx, remember_since)).await? {}
         let mut pruned = 0;
         let mut after = 0;
         loop {
@@ -277,6 +304,11 @@ impl Store {
                 None => return Ok(pruned),
             }
         }
+    }
+
+    /// Completes when the thread that writes has died, which nothing it does should bring about.
+    pub async fn died(&self) {
+        self.0.sqlite.shared.died.cancelled().await;
     }
 
     /// Takes nothing more, writes what waits, and closes; what cannot be written in that time stays unwritten.
@@ -310,6 +342,8 @@ impl Store {
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        // Never closed, so there is always a permit to come.
+        let _permit = self.0.readers.acquire().await;
         let inner = Arc::clone(&self.0);
         blocking(move || inner.sqlite.read(work)).await
     }

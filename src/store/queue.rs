@@ -145,15 +145,19 @@ impl Queue {
     /// Like [`take`](Self::take), but leaves the jobs where they are and sleeps through their arrival: the writer has its
     /// hands full with some that fail.
     pub(super) fn take_no_jobs(&self, patience: Duration) -> Taken {
-        let nothing = |w: &mut Waiting| !w.closed;
         let (mut waiting, _) =
-            self.arrived.wait_timeout_while(self.lock(), patience, nothing).unwrap_or_else(PoisonError::into_inner);
+            self.arrived.wait_timeout_while(self.lock(), patience, |_| true).unwrap_or_else(PoisonError::into_inner);
         Taken {
             jobs: Vec::new(),
             claims: std::mem::take(&mut waiting.claims),
             released: std::mem::take(&mut waiting.released),
             closed: waiting.closed,
         }
+    }
+
+    /// Whether no job waits.
+    pub(super) fn is_drained(&self) -> bool {
+        self.lock().jobs.is_empty()
     }
 
     /// Everything that waits, to be told that it waits in vain.

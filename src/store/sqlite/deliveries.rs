@@ -13,8 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use sha2::{Digest as _, Sha256};
 
 use super::super::model::{
-    Claim, ClaimKey, Claimed, Counts, Delivery, DeliveryFilter, DeliveryState, HandlerId, Owed, Page, Settlement,
-    Verdict,
+    Claim, ClaimKey, Claimed, Delivery, DeliveryFilter, DeliveryState, HandlerId, Owed, Page, Settlement, Verdict,
 };
 use super::events::{self, page, where_clause};
 use super::memory::{InHand, Memory, Tx};
@@ -95,6 +94,7 @@ pub(super) fn claim(
         found.push((seq, attempts, lane));
     }
     let mut bytes = 0;
+    let mut lanes = Vec::new();
     for (seq, attempts, lane) in found {
         if bytes > CLAIM_BYTES_MAX {
             claimed.next_due = Some(now);
@@ -102,11 +102,14 @@ pub(super) fn claim(
         }
         let event = events::at(db, seq)?;
         bytes += event.body.len();
-        let called_off = Arc::default();
-        in_hand.insert(seq, InHand { lane, renewed: false, called_off: Arc::clone(&called_off) });
         let key = ClaimKey { handler, seq };
-        claimed.claims.push(Claim { key, event, attempt: attempts + 1, called_off, release: None });
+        claimed.claims.push(Claim { key, event, attempt: attempts + 1, called_off: Arc::default(), release: None });
+        lanes.push(lane);
     }
+    // Only now, when nothing can fail any more: what is in hand and in nobody's hands would never be seen again.
+    in_hand.extend(claimed.claims.iter().zip(lanes).map(|(claim, lane)| {
+        (claim.key.seq, InHand { lane, renewed: false, called_off: Arc::clone(&claim.called_off) })
+    }));
     Ok(claimed)
 }
 
@@ -144,7 +147,11 @@ pub(in crate::store) fn settle(tx: &mut Tx<'_>, key: ClaimKey, settlement: &Sett
             set_state(tx, key, BLOCKED)?;
             promote(tx, key.handler, Some(lane))
         }
-        Some(None) if state == READY => Ok(()),
+        Some(None) if state == READY => {
+            // It is due at another time now.
+            tx.wake(key.handler);
+            Ok(())
+        }
         Some(lane) => {
             tx.pending(key.handler, -1);
             tx.dead(key.handler, i64::from(state == DEAD));
@@ -163,6 +170,8 @@ fn record_only(tx: &mut Tx<'_>, key: ClaimKey, error: Option<&str>) -> Result<()
         )?
         .query_row(params![key.seq, key.handler.0, error, tx.now.millis()], |row| row.get::<_, Option<i64>>(0))
         .optional()?;
+    // Whatever waited for the attempt to end may go on.
+    tx.wake(key.handler);
     promote(tx, key.handler, lane.flatten())
 }
 
@@ -235,34 +244,54 @@ pub(in crate::store) fn judge(tx: &mut Tx<'_>, id: EventId, handler: &str, verdi
     Ok(now.map_or(Judged::Unknown, Judged::Is))
 }
 
-/// The same for every delivery a filter matches that is after `after`, at most `limit` of them. Returns the counts and
-/// where the next part begins.
-pub(in crate::store) fn judge_many(
-    tx: &mut Tx<'_>,
+/// The deliveries a filter matches that are not done, behind `after`, at most `limit` of them. For a reader: looking for
+/// few among many takes its time.
+pub(in crate::store) fn undone(
+    db: &Connection,
     filter: &DeliveryFilter,
-    verdict: Option<Verdict>,
-    after: Option<(i64, i64)>,
+    after: Option<ClaimKey>,
     limit: usize,
-) -> Result<(Counts, Option<(i64, i64)>)> {
-    // What is done is beyond any decision.
-    let (wanted, values) =
-        conditions(filter, Some(("d.state <> 1 AND (d.event, d.handler) > (?, ?)", after.unwrap_or((0, 0)))));
+) -> Result<Vec<ClaimKey>> {
+    let after = after.map_or((0, 0), |key| (key.seq, key.handler.0));
+    let (wanted, values) = conditions(filter, Some(("d.state <> 1 AND (d.event, d.handler) > (?, ?)", after)));
     let sql = format!(
-        "SELECT d.event, d.handler, d.state FROM deliveries d JOIN handlers h ON h.id = d.handler \
+        "SELECT d.event, d.handler FROM deliveries d JOIN handlers h ON h.id = d.handler \
          JOIN events e ON e.seq = d.event {wanted} ORDER BY d.event, d.handler LIMIT {limit}"
     );
-    let read = |row: &Row<'_>| Ok((ClaimKey { seq: row.get(0)?, handler: HandlerId(row.get(1)?) }, row.get(2)?));
-    let found: Vec<(ClaimKey, i64)> =
-        tx.db.prepare_cached(&sql)?.query_map(params_from_iter(values), read)?.collect::<Result<_>>()?;
-    let mut counts = Counts::default();
-    for (key, state) in &found {
-        counts.matched += 1;
-        if let Some(verdict) = verdict {
-            counts.changed += u64::from(apply(tx, *key, *state, verdict)?);
-        }
+    let read = |row: &Row<'_>| Ok(ClaimKey { seq: row.get(0)?, handler: HandlerId(row.get(1)?) });
+    db.prepare_cached(&sql)?.query_map(params_from_iter(values), read)?.collect()
+}
+
+/// Applies a person's decision to deliveries that were found in `state`, where one was asked for, and still are. Returns
+/// how many it changed.
+pub(in crate::store) fn judge_all(
+    tx: &mut Tx<'_>,
+    keys: &[ClaimKey],
+    state: Option<DeliveryState>,
+    verdict: Verdict,
+) -> Result<u64> {
+    let mut changed = 0;
+    for key in keys {
+        let now = tx
+            .db
+            .prepare_cached("SELECT state FROM deliveries WHERE event = ?1 AND handler = ?2")?
+            .query_row(params![key.seq, key.handler.0], |row| row.get(0))
+            .optional()?;
+        let Some(now) = now.filter(|now| *now != DONE && state.is_none_or(|state| state == state_of(*now))) else {
+            continue;
+        };
+        changed += u64::from(apply(tx, *key, now, verdict)?);
     }
-    let next = found.last().filter(|_| found.len() == limit).map(|(key, _)| (key.seq, key.handler.0));
-    Ok((counts, next))
+    Ok(changed)
+}
+
+fn state_of(stored: i64) -> DeliveryState {
+    match stored {
+        DONE => DeliveryState::Done,
+        DEAD => DeliveryState::Dead,
+        DROPPED => DeliveryState::Dropped,
+        _ => DeliveryState::Pending,
+    }
 }
 
 /// Returns whether anything is different now.
@@ -399,12 +428,7 @@ fn conditions(filter: &DeliveryFilter, cursor: Option<(&'static str, (i64, i64))
 }
 
 fn delivery(row: &Row<'_>) -> Result<(Delivery, (i64, i64))> {
-    let state = match row.get(2)? {
-        DONE => DeliveryState::Done,
-        DEAD => DeliveryState::Dead,
-        DROPPED => DeliveryState::Dropped,
-        _ => DeliveryState::Pending,
-    };
+    let state = state_of(row.get(2)?);
     let due = Timestamp::from_millis(row.get(5)?);
     let delivery = Delivery {
         event_id: EventId::from_bytes(row.get(0)?),

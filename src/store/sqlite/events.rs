@@ -22,7 +22,7 @@ pub(in crate::store) fn append(tx: &mut Tx<'_>, new: &NewEvent) -> Result<Append
     if let Some(id) = new.readmitted {
         quarantine::remove(tx, id)?;
     }
-    if tx.memory.any_forgotten && is_forgotten(tx.db, new)? {
+    if (tx.memory.any_forgotten || tx.effects.forgot) && is_forgotten(tx.db, new)? {
         return Ok(Appended::Duplicate(None));
     }
     let namesake = namesake(tx.db, new)?;

@@ -10,6 +10,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +19,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
 pub(super) use self::deliveries::HOT_QUERIES;
-pub(super) use self::deliveries::{Judged, judge, judge_many, list as list_deliveries, oldest_pending, settle};
+pub(super) use self::deliveries::{Judged, judge, judge_all, list as list_deliveries, oldest_pending, settle, undone};
 pub(super) use self::events::{append, find as find_event, list as list_events};
 pub(super) use self::memory::{Tally, Tx};
 pub(super) use self::prune::{Pruning, drop_forgotten, step as prune_step};
@@ -79,6 +81,8 @@ pub(super) struct Shared {
     tally: Mutex<Tally>,
     /// Pages in the write-ahead log at the last checkpoint.
     log_pages: AtomicI64,
+    /// Cancelled when the thread that writes has died.
+    pub(super) died: CancellationToken,
 }
 
 /// An open embedded store.
@@ -89,8 +93,8 @@ pub(super) struct Sqlite {
     idle_readers: Mutex<Vec<Connection>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
-    /// Held as long as the store is open, so that no second process opens it.
-    _lock: File,
+    /// Held as long as the store is open or a thread still works on it, so that no second process opens it.
+    _lock: Arc<File>,
 }
 
 /// The numbers of handlers, and what rings when there is something for them.
@@ -104,12 +108,14 @@ pub(super) struct Opening<'a> {
     pub(super) stall: Duration,
 }
 
-/// Pages of cache per connection, in KiB: enough for the hot ends of all trees.
-const CACHE_KIB: i64 = 16 * 1024;
+/// Cache of the connection that writes, in KiB: enough for the hot ends of all trees.
+const WRITE_CACHE_KIB: i64 = 16 * 1024;
+/// Cache of a connection that reads, in KiB.
+const READ_CACHE_KIB: i64 = 2 * 1024;
 /// A checkpoint so often keeps the log short and its syncs out of the commits.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
 /// How long a connection waits for another one's lock.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// Statements each connection keeps prepared.
 const STATEMENTS: usize = 64;
 
@@ -122,7 +128,7 @@ impl Sqlite {
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Bells), OpenError> {
         let path = path_of(opening.url)?;
-        let lock = lock(&path)?;
+        let lock = Arc::new(lock(&path)?);
         let database = Database { path };
         let db = database.connect()?;
         schema::migrate(&db, schema::MIGRATIONS)?;
@@ -134,6 +140,7 @@ impl Sqlite {
             health: Health::new(opening.stall),
             tally: Mutex::new(memory.tally.clone()),
             log_pages: AtomicI64::new(0),
+            died: CancellationToken::new(),
         });
         let wakeups: Vec<_> = handlers.into_iter().map(|id| (id, Arc::new(Notify::new()))).collect();
         let writer = writer::Writer {
@@ -148,7 +155,8 @@ impl Sqlite {
         };
         let stopping = Arc::new(AtomicBool::new(false));
         let checkpoints = checkpointer(database.clone(), Arc::clone(&shared), Arc::clone(&stopping));
-        let threads = vec![spawn("store-writer", move || writer.run())?, spawn("store-checkpoint", checkpoints)?];
+        let write = guarded(writer, Arc::clone(&lock));
+        let threads = vec![spawn("store-writer", write)?, spawn("store-checkpoint", checkpoints)?];
         let store = Self {
             database,
             shared,
@@ -183,9 +191,14 @@ impl Sqlite {
         })
     }
 
+    /// Has the threads end, whose queue has been closed.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
     /// Waits for the threads, whose queue has been closed. A thread that hangs in the disk is left behind.
     pub(super) fn join(&self, patience: Duration) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.stop();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let until = std::time::Instant::now() + patience;
         for thread in threads {
@@ -230,7 +243,7 @@ impl Database {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "wal_autocheckpoint", 0)?;
-        Self::tune(&db)?;
+        Self::tune(&db, WRITE_CACHE_KIB)?;
         Ok(db)
     }
 
@@ -238,12 +251,12 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(&self.path, flags)?;
         db.busy_timeout(BUSY)?;
-        Self::tune(&db)?;
+        Self::tune(&db, READ_CACHE_KIB)?;
         Ok(db)
     }
 
-    fn tune(db: &Connection) -> rusqlite::Result<()> {
-        db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    fn tune(db: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
+        db.pragma_update(None, "cache_size", -cache_kib)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(())
     }
@@ -325,6 +338,22 @@ SELECT handler, sum(n) FROM (
     UNION ALL
     SELECT handler, count(*) FROM deliveries WHERE state IN (0, 4) AND lane IS NOT NULL GROUP BY handler
 ) GROUP BY handler";
+
+/// The writer's thread. Should it panic, whoever waits is told, and the store counts as dead.
+fn guarded(writer: writer::Writer, lock: Arc<File>) -> impl FnOnce() + Send {
+    move || {
+        let (queue, shared) = (Arc::clone(&writer.queue), Arc::clone(&writer.shared));
+        if catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+            queue.close();
+            shared.health.end(Some("the thread that writes has died".to_owned()));
+            for job in queue.abandon() {
+                job.finish(Some("the thread that writes has died".to_owned()));
+            }
+            shared.died.cancel();
+        }
+        drop(lock);
+    }
+}
 
 /// Moves the log into the database on a connection of its own, so that the writer need not.
 fn checkpointer(database: Database, shared: Arc<Shared>, stopping: Arc<AtomicBool>) -> impl FnOnce() + Send {

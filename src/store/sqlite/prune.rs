@@ -57,9 +57,15 @@ pub(in crate::store) fn step(tx: &mut Tx<'_>, pruning: Pruning, after: i64) -> R
     Ok(pruned)
 }
 
-/// Drops the identities of pruned events whose copies need not be recognised any more.
-pub(in crate::store) fn drop_forgotten(tx: &mut Tx<'_>, before: Timestamp) -> Result<()> {
-    tx.db.prepare_cached("DELETE FROM forgotten WHERE received_at < ?1")?.execute([before.millis()]).map(|_| ())
+/// Drops identities of pruned events whose copies need not be recognised any more. Returns whether there may be more.
+pub(in crate::store) fn drop_forgotten(tx: &mut Tx<'_>, before: Timestamp) -> Result<bool> {
+    let dropped = tx
+        .db
+        .prepare_cached(
+            "DELETE FROM forgotten WHERE identity IN (SELECT identity FROM forgotten WHERE received_at < ?1 LIMIT ?2)",
+        )?
+        .execute([before.millis(), STEP])?;
+    Ok(i64::try_from(dropped).is_ok_and(|n| n == STEP))
 }
 
 fn candidates(db: &Connection, after: i64) -> Result<Vec<Candidate>> {

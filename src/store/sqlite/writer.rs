@@ -12,7 +12,7 @@ use super::super::model::HandlerId;
 use super::super::queue::{ClaimRequest, Queue, Taken};
 use super::deliveries;
 use super::memory::{Effects, Memory, Tx};
-use super::{Database, Shared};
+use super::{BUSY, Database, Shared};
 use crate::clock::Clock;
 
 /// A write that somebody waits for.
@@ -31,6 +31,8 @@ pub(in crate::store) trait Job: Send + std::fmt::Debug {
 const IDLE: Duration = Duration::from_secs(1);
 /// Pause between attempts on a store that fails.
 const BACKOFF: Duration = Duration::from_millis(250);
+/// How long a store that fails is tried on when it is to be closed.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(1500);
 /// When the log has grown past this many pages because readers kept the checkpoints back, the writer does one itself.
 const LOG_PAGES_MAX: i64 = 16_384;
 
@@ -49,6 +51,7 @@ impl Writer {
     /// Works until the queue is closed and empty, or cannot be emptied because the store fails.
     pub(super) fn run(mut self) {
         let mut held: Vec<Box<dyn Job>> = Vec::new();
+        let mut closing: Option<Instant> = None;
         loop {
             let patience = if held.is_empty() { IDLE } else { BACKOFF };
             let taken = if held.is_empty() { self.queue.take(patience) } else { self.queue.take_no_jobs(patience) };
@@ -64,7 +67,12 @@ impl Writer {
                 self.serve(request);
             }
             self.work(&mut held);
-            if closed {
+            if !closed {
+                continue;
+            }
+            let begun = *closing.get_or_insert_with(Instant::now);
+            // With the store well again there may be more to take.
+            if self.queue.is_drained() && held.is_empty() || !held.is_empty() && begun.elapsed() > CLOSE_PATIENCE {
                 break;
             }
         }
@@ -172,7 +180,11 @@ impl Writer {
     fn truncate_log(&self) {
         if let Some(db) = &self.db {
             let started = Instant::now();
-            let outcome = db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            // Without patience: as long as somebody reads, the log cannot begin anew, and callbacks come first.
+            let outcome = db
+                .busy_timeout(Duration::ZERO)
+                .and_then(|()| db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0)));
+            let _ = db.busy_timeout(BUSY);
             tracing::debug!(?outcome, took = ?started.elapsed(), "write-ahead log was too long");
             self.shared.log_pages.store(0, std::sync::atomic::Ordering::Relaxed);
         }
