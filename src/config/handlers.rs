@@ -19,6 +19,8 @@ use crate::handler::{Filter, Order, Policy, RetryPolicy, Settings, Target, exec,
 
 /// Beside the file in use: enough to look back, and bounded.
 const ROTATE_KEEP: usize = 10;
+/// More attempts at the same time than one machine should make of one handler.
+const CONCURRENCY_MAX: usize = 10_000;
 /// Long enough for any name, short enough for a label and a column.
 const NAME_MAX: usize = 64;
 
@@ -93,7 +95,10 @@ fn policy(s: &mut Section<'_>, name: String) -> Policy {
         retry: s.table_of_defaults("retry", retry),
         ..default
     };
-    s.demand("concurrency", policy.concurrency > 0, || "must be at least 1");
+    let concurrency = 1..=CONCURRENCY_MAX;
+    s.demand("concurrency", concurrency.contains(&policy.concurrency), || {
+        format!("must lie between 1 and {CONCURRENCY_MAX}")
+    });
     s.demand("timeout", !policy.timeout.is_zero(), || "must not be zero");
     policy
 }

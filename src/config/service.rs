@@ -19,8 +19,10 @@ const DRAIN_DELAY_MAX: Duration = Duration::from_secs(15);
 const DEADLINE_MIN: Duration = Duration::from_millis(100);
 /// CSS hangs up after 20 s.
 const DEADLINE_MAX: Duration = Duration::from_secs(19);
-/// The smallest callbacks are larger than a quarter of this.
-const BODY_LIMIT_MIN: usize = 1 << 10;
+/// A larger body would not fit the line of a spill.
+const BODY_LIMIT_MAX: usize = 32 << 20;
+/// More connections than one machine has files for.
+const CONNECTIONS_MAX: usize = 1 << 20;
 
 pub(super) fn server(s: &mut Section<'_>) -> receive::Settings {
     let default = receive::Settings::default();
@@ -50,12 +52,14 @@ fn judge_limits(s: &mut Section<'_>, settings: &receive::Settings) {
         s.demand(key, !span.is_zero(), || "must not be zero");
     }
     s.demand("max_connections", settings.max_connections > 0, || "must be at least 1");
-    s.demand("body_limit", settings.body_limit >= BODY_LIMIT_MIN, || "must be at least \"1KiB\"");
     s.demand(
-        "body_bytes_in_flight",
-        settings.body_bytes_in_flight >= settings.body_limit,
-        || "must be at least server.body_limit, or the largest body would wait for ever",
+        "body_limit",
+        (1..=BODY_LIMIT_MAX).contains(&settings.body_limit),
+        || "must be at least one byte and at most \"32MiB\"",
     );
+    s.demand("max_connections", settings.max_connections <= CONNECTIONS_MAX, || {
+        format!("must be at most {CONNECTIONS_MAX}")
+    });
     s.demand("drain_delay", settings.drain_delay <= DRAIN_DELAY_MAX, || {
         format!("must be at most {:?}", show_span(DRAIN_DELAY_MAX))
     });

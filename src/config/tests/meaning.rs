@@ -66,8 +66,9 @@ fn keys_have_names_of_their_own() {
 #[test]
 fn limits_are_kept() {
     for (toml, key) in [
-        ("[server]\nbody_limit = \"1023B\"", "server.body_limit"),
-        ("[server]\nbody_limit = \"65MiB\"", "server.body_bytes_in_flight"),
+        ("[server]\nbody_limit = \"0B\"", "server.body_limit"),
+        ("[server]\nbody_limit = \"33MiB\"", "server.body_limit"),
+        ("[server]\nmax_connections = 2000000", "server.max_connections"),
         ("[server]\ndrain_delay = \"16s\"", "server.drain_delay"),
         ("[server]\nidle_timeout = \"0s\"", "server.idle_timeout"),
         ("[server]\nmax_connections = 0", "server.max_connections"),
