@@ -25,6 +25,8 @@ use crate::telemetry::{KnownLabels, Metrics};
 const ATTEMPTS_END: Duration = Duration::from_secs(20);
 /// Requests and attempts must have ended this long after a stop was asked for; what has not is cut off.
 const TASKS_END: Duration = Duration::from_secs(22);
+/// How long requests in hand of the admin listener may take after that.
+const ADMIN_END: Duration = Duration::from_millis(500);
 /// How long the store may take to close after that; a disk that hangs longer is left behind.
 const STORE_END: Duration = Duration::from_secs(2);
 /// How often the store is asked to forget what is due to be forgotten.
@@ -128,7 +130,7 @@ impl Builder {
         self
     }
 
-    /// Makes the handlers, opens the store and binds the ports, in this order.
+    /// Makes the handlers, binds the ports and opens the store, in this order.
     pub async fn build(self) -> Result<Server, BuildError> {
         let Self { config, mut subscribers, clock, spills } = self;
         for settings in &config.handlers {
@@ -137,6 +139,8 @@ impl Builder {
             subscribers.push(Subscriber { policy: settings.policy.clone(), handler: Arc::from(handler) });
         }
         let names = names(&subscribers)?;
+        let callbacks = bind("server.listen", config.server.listen).await?;
+        let administration = bind("admin.listen", config.admin.listen).await?;
         let metrics = metrics(&config, &names);
         // By the time callbacks are spilled for want of an answer, probes must have seen that something is wrong.
         let stall = config.server.ack.deadline / 2;
@@ -145,8 +149,6 @@ impl Builder {
         let intake =
             Intake::new(store.clone(), config.signature.clone(), &policies, Arc::clone(&clock), metrics.clone());
         let intake = Arc::new(intake);
-        let callbacks = bind("server.listen", config.server.listen).await?;
-        let administration = bind("admin.listen", config.admin.listen).await?;
         let server = config.server.clone();
         Ok(Server {
             receiver: Receiver::new(Arc::clone(&intake), server, Arc::clone(&clock), metrics.clone(), spills),
@@ -202,6 +204,7 @@ impl Server {
             () = stop => None,
             Some(ended) = tasks.join_next() => Some(ended),
             Some(ended) = background.join_next() => Some(ended),
+            () = store.died() => Some(Ok(())),
         };
         let outcome = ended.map_or(Ok(()), |ended| Err(RunError::of(ended)));
         tracing::info!(drain_delay = ?config.server.drain_delay, "stopping");
@@ -216,7 +219,10 @@ impl Server {
         if tokio::time::timeout(TASKS_END, drained).await.is_err() {
             tracing::warn!("not everything ended in time");
         }
+        tasks.shutdown().await;
         no_admin.cancel();
+        // The pruning never ends by itself, and whoever reads an answer slowly has had his time.
+        let _ = tokio::time::timeout(ADMIN_END, background.join_next()).await;
         background.shutdown().await;
         store.close(STORE_END).await;
         tracing::info!("stopped");
@@ -231,7 +237,8 @@ pub struct RunError(String);
 
 impl RunError {
     fn of(ended: Result<(), JoinError>) -> Self {
-        let reason = ended.map_or_else(|error| error.to_string(), |()| "a listener or worker ended".to_owned());
+        let reason =
+            ended.map_or_else(|error| error.to_string(), |()| "a listener, a worker or the store ended".to_owned());
         tracing::error!(reason, "a part of the service ended by itself");
         Self(reason)
     }

@@ -9,11 +9,9 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader
 use tokio_util::io::StreamReader;
 
 use super::{Admin, Problem};
-use crate::intake::{ImportError, Imported, Lines};
+use crate::intake::{ImportError, Imported, LINE_MAX, Lines};
 use crate::store::StoreError;
 
-/// Bytes of one line: Base64 of the largest body anybody would configure.
-const LINE_MAX: u64 = 64 << 20;
 /// Faults that are listed; the others are counted.
 const FAULTS_MAX: usize = 1000;
 
@@ -53,8 +51,8 @@ pub(super) async fn import(State(admin): State<Admin>, body: Body) -> Result<Jso
 async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<String>, Problem> {
     let mut line = Vec::new();
     let broken = |error: std::io::Error| Problem::bad_request(format!("the body broke off: {error}"));
-    let read = reader.take(LINE_MAX).read_until(b'\n', &mut line).await.map_err(broken)?;
-    if read as u64 == LINE_MAX {
+    let read = reader.take(LINE_MAX as u64).read_until(b'\n', &mut line).await.map_err(broken)?;
+    if read == LINE_MAX {
         return Err(Problem::too_large(format!(
             "a line is longer than {LINE_MAX} bytes; what came before is imported"
         )));

@@ -64,6 +64,11 @@ struct Exported {
 const FULL_RETRIES: u32 = 300;
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes of one line: Base64 of the largest body that can be configured, with room to spare.
+pub const LINE_MAX: usize = 64 << 20;
+/// Streams whose lines are joined at the same time; containers have two.
+const STREAMS_MAX: usize = 4;
+
 /// The line of a spill, without line break.
 pub fn spill_line(callback: &Callback, refusal: Option<Reason>) -> String {
     let mut line = serde_json::json!({
@@ -207,7 +212,8 @@ impl Lines {
         };
         let (number, mut joined) = self.partial.remove(&framed.stream).unwrap_or((self.number, String::new()));
         joined.push_str(&framed.text);
-        if !framed.ends_line {
+        let bounded = joined.len() < LINE_MAX && self.partial.len() < STREAMS_MAX;
+        if !framed.ends_line && bounded {
             self.partial.insert(framed.stream, (number, joined));
         } else if joined.trim_start().starts_with('{') {
             // Anything else in a container's log is some other line of the service.

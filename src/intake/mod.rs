@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use uuid::ContextV7;
 
-pub use self::import::{ImportError, Imported, Lines, spill_line};
+pub use self::import::{ImportError, Imported, LINE_MAX, Lines, spill_line};
 pub use self::readmit::Readmitted;
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventId, Identity, Incoming, Kind, Reason, Refusal, Verification, payload};
@@ -127,8 +127,8 @@ impl Intake {
             Ruling::Refused(refused) => {
                 let reason = refused.reason;
                 tracing::warn!(%reason, detail = refused.detail, path = refused.path, "callback refused");
-                self.metrics.callbacks_quarantined_total.with_label_values(&[reason.slug()]).inc();
                 self.store.refuse(*refused).await?;
+                self.metrics.callbacks_quarantined_total.with_label_values(&[reason.slug()]).inc();
                 Ok(Receipt::Quarantined(reason))
             }
         }
@@ -200,7 +200,9 @@ impl Intake {
     async fn keep_event(&self, admitted: Admitted) -> Result<Receipt, StoreError> {
         let Admitted { new, key, misrouted } = admitted;
         let kind = new.event.facts.kind.slug();
-        let (received_at, occurred_at) = (new.event.received_at, new.event.facts.occurred_at);
+        // What is readmitted was late for other reasons.
+        let occurred_at = new.event.facts.occurred_at.filter(|_| new.readmitted.is_none());
+        let received_at = new.event.received_at;
         if let Some(key) = &key {
             self.metrics.signature_key_matches_total.with_label_values(&[key]).inc();
         }
@@ -225,7 +227,10 @@ impl Intake {
                 self.metrics.events_received_total.with_label_values(&[kind]).inc();
                 self.metrics.events_drift_total.with_label_values(&[kind]).inc_by(u64::from(drifted));
                 #[expect(clippy::cast_precision_loss, reason = "seconds of our time are exact in an f64")]
-                self.metrics.last_event_timestamp_seconds.with_label_values(&[kind]).set(received_at.secs() as f64);
+                let received = received_at.secs() as f64;
+                let latest = self.metrics.last_event_timestamp_seconds.with_label_values(&[kind]);
+                // What is imported or readmitted came before others.
+                latest.set(latest.get().max(received));
                 tracing::debug!(%id, kind, "event stored");
             }
             Appended::Duplicate(id) => {

@@ -1,5 +1,6 @@
 //! The one place that knows the answer.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -9,7 +10,7 @@ use super::body::ReadError;
 use super::settings::Unstored;
 use super::{Receiver, spill};
 use crate::event::Reason;
-use crate::intake::Callback;
+use crate::intake::{Callback, Receipt};
 use crate::store::StoreError;
 
 /// What CSS takes for success, with status 200 (page 38080).
@@ -19,28 +20,55 @@ const NOT_ACCEPTED: &str = r#"{"code":1}"#;
 /// The part of the deadline that is kept for a spill, at most.
 const SPILL_RESERVE_MAX: Duration = Duration::from_millis(500);
 
+/// Why a callback is not confirmed.
+#[derive(Debug, thiserror::Error)]
+enum Unconfirmed {
+    #[error("no confirmation in time")]
+    Late,
+    #[error("looking at it failed")]
+    Unjudged,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl Receiver {
     /// Has a callback stored and answers, inside the deadline after its last byte.
-    pub(super) async fn answer(&self, callback: Callback, last_byte: Instant) -> Response {
+    pub(super) async fn answer(&self, callback: Arc<Callback>, last_byte: Instant) -> Response {
         let ack = self.0.settings.ack;
-        let deadline = last_byte + ack.deadline;
         let reserve = SPILL_RESERVE_MAX.min(ack.deadline / 4);
         let patience = last_byte + ack.deadline.saturating_sub(reserve);
-        let ruling = self.rule(&callback).await;
-        let refusal = ruling.refusal();
-        let kept = tokio::time::timeout_at(patience.into(), self.0.intake.keep(ruling)).await;
-        let trouble = match kept {
+        let refusal = Arc::new(OnceLock::new());
+        let mut keeping = Box::pin(self.clone().keep(Arc::clone(&callback), Arc::clone(&refusal)));
+        let unconfirmed = match tokio::time::timeout_at(patience.into(), &mut keeping).await {
             Ok(Ok(_)) => return accepted(),
-            Ok(Err(error)) => error,
-            Err(_) => StoreError::Unreadable("no confirmation in time".to_owned()),
+            Ok(Err(unconfirmed)) => unconfirmed,
+            Err(_) => {
+                // It may still be stored, and is counted then.
+                self.0.rests.spawn(keeping);
+                Unconfirmed::Late
+            }
         };
         match ack.unstored {
             Unstored::Refuse => {
-                tracing::error!(%trouble, "callback not stored in time; refused so that it comes again");
+                tracing::error!(%unconfirmed, "callback refused so that it comes again");
                 not_accepted(StatusCode::SERVICE_UNAVAILABLE)
             }
-            Unstored::Accept => self.spill(&callback, refusal, deadline).await,
+            Unstored::Accept => {
+                tracing::warn!(%unconfirmed, "callback spilled");
+                self.spill(&callback, refusal.get().copied().flatten(), last_byte + ack.deadline).await
+            }
         }
+    }
+
+    /// Brings a callback onto stable storage. `refusal` learns whether it was refused as soon as that is known.
+    async fn keep(
+        self,
+        callback: Arc<Callback>,
+        refusal: Arc<OnceLock<Option<Reason>>>,
+    ) -> Result<Receipt, Unconfirmed> {
+        let ruling = self.rule(&callback).await.ok_or(Unconfirmed::Unjudged)?;
+        let _ = refusal.set(ruling.refusal());
+        Ok(self.0.intake.keep(ruling).await?)
     }
 
     async fn spill(&self, callback: &Callback, refusal: Option<Reason>, deadline: Instant) -> Response {
@@ -51,7 +79,10 @@ impl Receiver {
                 accepted()
             }
             // Not even that: the one case in which CSS must try again.
-            Ok(Err(_)) | Err(_) => not_accepted(StatusCode::SERVICE_UNAVAILABLE),
+            Ok(Err(_)) | Err(_) => {
+                tracing::error!("callback neither stored nor spilled in time");
+                not_accepted(StatusCode::SERVICE_UNAVAILABLE)
+            }
         }
     }
 }

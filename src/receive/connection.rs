@@ -43,6 +43,8 @@ struct Shared {
     tasks: TaskTracker,
     /// Ends connections between two requests.
     finishing: CancellationToken,
+    /// Ends them wherever they are.
+    cut: CancellationToken,
     metrics: Metrics,
 }
 
@@ -99,6 +101,7 @@ impl Connections {
             open: Mutex::default(),
             tasks: TaskTracker::new(),
             finishing: CancellationToken::new(),
+            cut: CancellationToken::new(),
             metrics,
         }))
     }
@@ -128,6 +131,11 @@ impl Connections {
         self.0.finishing.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// Cuts off what has not finished.
+    pub(super) fn cut(&self) {
+        self.0.cut.cancel();
     }
 
     async fn accept(&self, listener: &TcpListener) -> Option<TcpStream> {
@@ -172,8 +180,8 @@ impl Connections {
     async fn run(self, id: u64, stream: TcpStream, router: Router, place: OwnedSemaphorePermit) {
         let state = Arc::new(State { phase: Mutex::new(Phase::Idle(Instant::now())), evict: Notify::new() });
         self.lock().insert(id, Arc::clone(&state));
+        let _listed = Listed { connections: &self, id };
         self.converse(stream, router, &state).await;
-        self.lock().remove(&id);
         drop(place);
     }
 
@@ -189,12 +197,17 @@ impl Connections {
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(watched), service)
         );
-        let outcome = tokio::select! {
-            outcome = conversation.as_mut() => outcome,
-            () = state.evict.notified() => return,
-            () = self.0.finishing.cancelled() => {
-                conversation.as_mut().graceful_shutdown();
-                conversation.await
+        let mut finishing = false;
+        let outcome = loop {
+            tokio::select! {
+                outcome = conversation.as_mut() => break outcome,
+                // Its request may have become complete since it was chosen; then it waits for us, not we for it.
+                () = state.evict.notified() => if state.waiting_since().is_some() { return },
+                () = self.0.finishing.cancelled(), if !finishing => {
+                    conversation.as_mut().graceful_shutdown();
+                    finishing = true;
+                }
+                () = self.0.cut.cancelled() => return,
             }
         };
         if let Err(error) = outcome {
@@ -204,6 +217,18 @@ impl Connections {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<State>>> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in the list of those that are open; taken out when dropped, also by a panic.
+struct Listed<'a> {
+    connections: &'a Connections,
+    id: u64,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.connections.lock().remove(&self.id);
     }
 }
 

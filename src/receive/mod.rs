@@ -9,6 +9,7 @@ mod settings;
 mod spill;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ pub use self::settings::{Ack, Settings, Unstored};
 pub use self::spill::{SpillSink, StandardError};
 use crate::clock::Clock;
 use crate::event::{KINDS, Kind};
-use crate::intake::{Callback, Intake};
+use crate::intake::{Callback, Intake, Ruling};
 use crate::signature::LegacyHeaders;
 use crate::telemetry::Metrics;
 
@@ -44,7 +45,7 @@ struct Parts {
     metrics: Metrics,
     spills: Arc<dyn SpillSink>,
     budget: Arc<Budget>,
-    /// Rests of bodies that were too large, read on after the answer.
+    /// What goes on after an answer: reading the rest of a body that was too large, storing what was spilled.
     rests: TaskTracker,
     stopping: AtomicBool,
 }
@@ -88,6 +89,7 @@ impl Receiver {
         };
         if tokio::time::timeout(CLOSE_PATIENCE, finish).await.is_err() {
             tracing::warn!("requests in hand did not end in time and are cut off");
+            connections.cut();
         }
         Ok(())
     }
@@ -169,7 +171,7 @@ impl Receiver {
             body: read.bytes.clone(),
             excess: read.excess,
         };
-        let answered = self.answer(callback, last_byte).await;
+        let answered = self.answer(Arc::new(callback), last_byte).await;
         match rest {
             Some(rest) => {
                 parts.rests.spawn(body::drain(rest));
@@ -179,15 +181,13 @@ impl Receiver {
         }
     }
 
-    async fn rule(&self, callback: &Callback) -> crate::intake::Ruling {
+    /// Looks at a callback; none if that panicked, which must cost no more than this one its ruling.
+    async fn rule(&self, callback: &Arc<Callback>) -> Option<Ruling> {
+        let (intake, callback) = (Arc::clone(&self.0.intake), Arc::clone(callback));
         if callback.body.len() <= LARGE_BODY {
-            return self.0.intake.rule(callback);
+            return catch_unwind(AssertUnwindSafe(|| intake.rule(&callback))).ok();
         }
-        let (intake, copy) = (Arc::clone(&self.0.intake), callback.clone());
-        match tokio::task::spawn_blocking(move || intake.rule(&copy)).await {
-            Ok(ruling) => ruling,
-            Err(_) => self.0.intake.rule(callback),
-        }
+        tokio::task::spawn_blocking(move || intake.rule(&callback)).await.ok()
     }
 }
 

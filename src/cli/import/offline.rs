@@ -11,7 +11,7 @@ use super::{Fault, Outcome};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Sources};
 use crate::intake::{ImportError, Imported, Intake, Lines};
-use crate::store::{OpenError, Store};
+use crate::store::{OpenError, Store, StoreError};
 use crate::telemetry::{KnownLabels, Metrics};
 
 /// What waits in the store's queue is written within this time.
@@ -63,7 +63,10 @@ async fn take_all(intake: &Intake, lines: &mut Lines, outcome: &mut Outcome) -> 
             Ok(Imported::Duplicate) => outcome.duplicates += 1,
             Ok(Imported::Refused) => outcome.refused += 1,
             Ok(Imported::Nothing) => {}
-            Err(ImportError::Line(detail)) => outcome.faults.push(Fault { line, detail }),
+            // The line is at fault, as with an id that another event has.
+            Err(error @ (ImportError::Line(_) | ImportError::Store(StoreError::Refused(_)))) => {
+                outcome.faults.push(Fault { line, detail: error.to_string() });
+            }
             Err(ImportError::Store(error)) => {
                 return Err(error).context(format!("line {line}: the lines before it are imported"));
             }
