@@ -42,6 +42,8 @@ pub(super) enum ReadError {
     Broken,
 }
 
+/// What is set aside for a body before any of it has come, whatever it announces.
+const CAPACITY_MAX: usize = 16 << 10;
 /// What is kept of a body that is too large.
 const EXCESS_KEPT: usize = 64 << 10;
 /// How much of its rest is still read, so that the answer is not lost in a reset, and for how long.
@@ -53,18 +55,12 @@ pub(super) async fn read(mut body: Body, limits: Limits, budget: &Arc<Budget>) -
     let announced = body.size_hint().lower();
     let too_large = announced > limits.body as u64;
     let keep_max = if too_large { EXCESS_KEPT } else { limits.body.max(EXCESS_KEPT) };
-    let mut kept = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(keep_max).min(EXCESS_KEPT));
-    // Whoever says how much will come holds all of it or nothing: bodies that each hold a part and wait for the rest would
-    // have to cut each other off.
-    let mut held = usize::try_from(announced).unwrap_or(keep_max).min(keep_max);
-    within(limits.until, share.grow(held)).await?;
+    let mut kept = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(keep_max).min(CAPACITY_MAX));
     let mut read = 0_u64;
     while let Some(chunk) = next_chunk(&mut body, limits.until, &share).await? {
         read += chunk.len() as u64;
         let fits = chunk.len().min(keep_max.saturating_sub(kept.len()));
-        let more = (kept.len() + fits).saturating_sub(held);
-        within(limits.until, share.grow(more)).await?;
-        held += more;
+        within(limits.until, share.grow(fits)).await?;
         kept.extend_from_slice(&chunk[..fits]);
         if read > limits.body as u64 {
             kept.truncate(EXCESS_KEPT);

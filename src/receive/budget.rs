@@ -1,17 +1,23 @@
 //! The bytes of all bodies that are being taken, together.
+//!
+//! What counts is what has arrived, never what was announced. The beginning of a body waits for nobody, so ordinary
+//! callbacks are not held up by large ones; nor does the body that has been reading longest, so large ones finish one after
+//! the other; and who has stopped sending while others wait is cut off.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::body::ReadError;
 
-/// How long a body waits for others before the one that has been reading longest makes room.
-const WAIT_BEFORE_CUT: Duration = Duration::from_millis(250);
+/// How long a body may send nothing while others wait for room.
+const STALL: Duration = Duration::from_millis(250);
+/// The beginning of a body that is let in whatever others hold. Callbacks are a few KiB.
+const FREE: usize = 16 << 10;
 
-/// A bound on bytes held at the same time.
+/// A bound on bytes held at the same time. It is exceeded by the beginnings of bodies and by one that reads, at most.
 #[derive(Debug)]
 pub(super) struct Budget {
     max: usize,
@@ -23,8 +29,17 @@ pub(super) struct Budget {
 struct State {
     used: usize,
     next_ticket: u64,
-    /// Who is still reading, longest first: ticket, bytes held, and how to cut it off.
-    readers: BTreeMap<u64, (usize, Arc<Notify>)>,
+    /// Who is still reading, longest first.
+    readers: BTreeMap<u64, Reader>,
+}
+
+/// A body that is being read.
+#[derive(Debug)]
+struct Reader {
+    bytes: usize,
+    /// When its last bytes came; none while it waits for room.
+    sent_at: Option<Instant>,
+    cut: Arc<Notify>,
 }
 
 /// What one body holds of the budget; given back when dropped.
@@ -47,7 +62,7 @@ impl Budget {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         let cut = Arc::new(Notify::new());
-        state.readers.insert(ticket, (0, Arc::clone(&cut)));
+        state.readers.insert(ticket, Reader { bytes: 0, sent_at: Some(Instant::now()), cut: Arc::clone(&cut) });
         drop(state);
         Share { budget: Arc::clone(self), ticket, bytes: 0, cut }
     }
@@ -56,19 +71,16 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts off the one that has been reading longest among those that hold anything, `except` the one that asks.
-    fn cut_longest(&self, except: u64) {
+    /// Cuts off all that hold more than a beginning and have stopped sending.
+    fn cut_stalled(&self) {
         let state = self.lock();
-        let longest = state.readers.iter().find(|(ticket, (bytes, _))| **ticket != except && *bytes > 0);
-        if let Some((_, (_, cut))) = longest {
-            cut.notify_one();
-        }
+        let stalled = |reader: &&Reader| reader.bytes > FREE && reader.sent_at.is_some_and(|at| at.elapsed() >= STALL);
+        state.readers.values().filter(stalled).for_each(|reader| reader.cut.notify_one());
     }
 }
 
 impl Share {
-    /// Waits until there is room for `more` bytes. Whoever waits for long has the longest reader cut off, so bodies that
-    /// never end do not hold up others.
+    /// Waits until there is room for `more` bytes that have arrived.
     pub(super) async fn grow(&mut self, more: usize) -> Result<(), ReadError> {
         loop {
             let budget = Arc::clone(&self.budget);
@@ -78,8 +90,7 @@ impl Share {
             }
             tokio::select! {
                 () = freed => {}
-                () = tokio::time::sleep(WAIT_BEFORE_CUT) => budget.cut_longest(self.ticket),
-                () = self.cut.notified() => return Err(ReadError::Cut),
+                () = tokio::time::sleep(STALL) => budget.cut_stalled(),
             }
         }
     }
@@ -92,20 +103,24 @@ impl Share {
     /// From now on it is our work that keeps the bytes, and nobody cuts it off.
     pub(super) fn finished_reading(&mut self) {
         self.budget.lock().readers.remove(&self.ticket);
+        // Another one is the longest now.
+        self.budget.freed.notify_waiters();
     }
 
-    /// A body that is alone is always let in, or a large one could wait forever.
     fn try_grow(&mut self, more: usize) -> bool {
         let mut state = self.budget.lock();
-        if state.used.saturating_add(more) > self.budget.max && state.used > self.bytes {
-            return false;
+        let bytes = self.bytes + more;
+        let longest = state.readers.first_key_value().is_some_and(|(ticket, _)| *ticket == self.ticket);
+        let room = bytes <= FREE || longest || state.used.saturating_add(more) <= self.budget.max;
+        if let Some(reader) = state.readers.get_mut(&self.ticket) {
+            reader.sent_at = room.then(Instant::now);
+            reader.bytes = if room { bytes } else { reader.bytes };
         }
-        state.used += more;
-        self.bytes += more;
-        if let Some((bytes, _)) = state.readers.get_mut(&self.ticket) {
-            *bytes = self.bytes;
+        if room {
+            state.used += more;
+            self.bytes = bytes;
         }
-        true
+        room
     }
 }
 
@@ -123,42 +138,56 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
+    const MAX: usize = 100 << 10;
+
     #[tokio::test]
     async fn a_body_waits_until_others_are_done() {
-        let budget = Arc::new(Budget::new(10));
+        let budget = Arc::new(Budget::new(MAX));
         let mut first = budget.share();
-        first.grow(8).await.unwrap();
-        first.finished_reading();
+        first.grow(MAX).await.unwrap();
         let mut second = budget.share();
-        let waiting = second.grow(3);
+        let waiting = second.grow(FREE + 1);
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(first);
         waiting.await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_longest_reader_makes_room() {
-        let budget = Arc::new(Budget::new(10));
-        let mut slow = budget.share();
-        slow.grow(10).await.unwrap();
-        let mut good = budget.share();
-        let (cut, grown) = tokio::join!(
-            async {
-                slow.cut().await;
-                drop(slow);
-            },
-            good.grow(5)
-        );
-        assert_eq!((cut, grown), ((), Ok(())));
+    #[tokio::test]
+    async fn the_beginning_of_a_body_waits_for_nobody() {
+        let budget = Arc::new(Budget::new(MAX));
+        let mut large = budget.share();
+        large.grow(MAX).await.unwrap();
+        let mut small = budget.share();
+        assert!(small.try_grow(FREE));
+        assert!(!small.try_grow(1));
     }
 
     #[tokio::test]
-    async fn a_body_that_is_alone_is_let_in() {
-        let budget = Arc::new(Budget::new(10));
-        let mut only = budget.share();
-        only.grow(11).await.unwrap();
-        drop(only);
+    async fn whoever_reads_longest_goes_on_beyond_the_bound() {
+        let budget = Arc::new(Budget::new(MAX));
+        let (mut first, mut second) = (budget.share(), budget.share());
+        first.grow(MAX / 2).await.unwrap();
+        second.grow(MAX / 2).await.unwrap();
+        assert!(!second.try_grow(1));
+        assert!(first.try_grow(MAX));
+        first.finished_reading();
+        assert!(second.try_grow(1), "it is the longest now");
+        drop((first, second));
         assert_eq!(budget.lock().used, 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_has_stopped_sending_makes_room() {
+        let budget = Arc::new(Budget::new(MAX));
+        let mut stalled = budget.share();
+        stalled.grow(MAX).await.unwrap();
+        let mut good = budget.share();
+        let cut = async {
+            stalled.cut().await;
+            drop(stalled);
+        };
+        let (_, grown) = tokio::join!(cut, good.grow(FREE + 1));
+        assert_eq!(grown, Ok(()));
     }
 }

@@ -194,6 +194,8 @@ impl Connections {
         let mut conversation = std::pin::pin!(
             http1::Builder::new()
                 .header_read_timeout(None)
+                // Whoever says that he will send no more has still asked, and what he sent is kept.
+                .half_close(true)
                 .max_buf_size(HEAD_BYTES_MAX)
                 .serve_connection(TokioIo::new(watched), service)
         );

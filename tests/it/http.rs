@@ -54,6 +54,11 @@ impl Connection {
         self.try_send(bytes).await.unwrap();
     }
 
+    /// Says that nothing more will come.
+    pub(crate) async fn finish_sending(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// The next answer; none when the connection ends before one.
     pub(crate) async fn response(&mut self) -> Option<Response> {
         loop {

@@ -171,6 +171,26 @@ async fn bodies_above_the_budget_wait_and_then_all_arrive() {
 }
 
 #[tokio::test]
+async fn what_is_announced_and_never_sent_holds_up_nobody() {
+    let app = limited(|server| {
+        server.body_limit = 64 << 10;
+        server.body_bytes_in_flight = 64 << 10;
+    })
+    .await;
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        let mut connection = app.connect().await;
+        connection.send(b"POST /callbacks HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n{").await;
+        silent.push(connection);
+    }
+    for number in 0..5 {
+        app.accept_signed(&push("room", number)).await;
+    }
+    drop(silent);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn huge_heads_are_431() {
     let app = limited(|_| {}).await;
     let mut connection = app.connect().await;

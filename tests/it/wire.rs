@@ -131,3 +131,16 @@ async fn an_absolute_target_is_as_good_as_its_path() {
     assert_answered(&connection.response().await.unwrap());
     app.finish().await;
 }
+
+#[tokio::test]
+async fn who_sends_no_more_after_the_request_is_answered_all_the_same() {
+    let app = TestApp::start().await;
+    for number in 0..20 {
+        let mut connection = app.connect().await;
+        connection.send(&post(&app, number)).await;
+        connection.finish_sending().await;
+        assert_answered(&connection.response().await.unwrap());
+    }
+    assert_eq!(app.events().await.len(), 20);
+    app.finish().await;
+}
