@@ -10,6 +10,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -72,6 +73,8 @@ pub enum OpenError {
 #[derive(Clone, Debug)]
 struct Database {
     path: PathBuf,
+    /// Device and number of the file that was opened; none before the first time.
+    file: Option<(u64, u64)>,
 }
 
 /// What the writer lets others see.
@@ -129,8 +132,9 @@ impl Sqlite {
     ) -> Result<(Self, Bells), OpenError> {
         let path = path_of(opening.url)?;
         let lock = Arc::new(lock(&path)?);
-        let database = Database { path };
+        let mut database = Database { path, file: None };
         let db = database.connect()?;
+        database.file = database.found();
         schema::migrate(&db, schema::MIGRATIONS)?;
         sync_directories(&database.path)?;
         let handlers: Vec<_> =
@@ -234,11 +238,22 @@ impl Shared {
 }
 
 impl Database {
+    /// Device and number of the file at the path.
+    fn found(&self) -> Option<(u64, u64)> {
+        fs::metadata(&self.path).ok().map(|file| (file.dev(), file.ino()))
+    }
+
+    /// Whether the file that was opened still stands at its path. SQLite goes on writing to one that was removed, and all
+    /// of it is gone with the process.
+    fn is_in_place(&self) -> bool {
+        self.file.is_none() || self.file == self.found()
+    }
+
     fn connect(&self) -> rusqlite::Result<Connection> {
-        let db = Connection::open_with_flags(
-            &self.path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
+        // Only the first makes the file: later ones must find the one they know.
+        let create = if self.file.is_none() { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+        let db = Connection::open_with_flags(&self.path, flags)?;
         db.busy_timeout(BUSY)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
@@ -361,6 +376,9 @@ fn checkpointer(database: Database, shared: Arc<Shared>, stopping: Arc<AtomicBoo
         let mut db = None;
         while !stopping.load(Ordering::Relaxed) {
             std::thread::sleep(CHECKPOINT_EVERY);
+            if !database.is_in_place() {
+                continue;
+            }
             if db.is_none() {
                 db = database.connect().ok();
             }

@@ -82,7 +82,7 @@ impl Writer {
 
     /// Commits the jobs in hand, or shows that the store works when it last did not.
     fn work(&mut self, held: &mut Vec<Box<dyn Job>>) {
-        if held.is_empty() && self.shared.health.is_good() {
+        if held.is_empty() && self.shared.health.is_good() && self.database.is_in_place() {
             return;
         }
         self.shared.health.begin();
@@ -93,7 +93,10 @@ impl Writer {
         }
         if let Err(error) = outcome {
             tracing::error!(%error, waiting = held.len(), "the store cannot be written; trying again");
-            self.db = None;
+            // A file that was removed lives only as long as it is open, and may yet be put back or copied.
+            if self.database.is_in_place() {
+                self.db = None;
+            }
         }
     }
 
@@ -162,6 +165,11 @@ impl Writer {
     }
 
     fn connect(&mut self) -> rusqlite::Result<()> {
+        if !self.database.is_in_place() {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR);
+            let what = "its file was moved or removed while it was open; put it back, or restart to begin a new one";
+            return Err(rusqlite::Error::SqliteFailure(code, Some(what.to_owned())));
+        }
         if self.db.is_none() {
             self.db = Some(self.database.connect()?);
         }
