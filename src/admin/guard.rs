@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -17,7 +18,7 @@ const WRITE_TYPES: [&str; 3] = ["application/json", "application/x-ndjson", "app
 pub(super) async fn api(State(admin): State<Admin>, request: Request, next: Next) -> Result<Response, Problem> {
     let headers = request.headers();
     let authorized = authorize(&admin, headers)?;
-    check_host(headers, authorized)?;
+    check_host(request.uri(), headers, authorized)?;
     check_origin(headers)?;
     if request.method() != Method::GET && request.method() != Method::HEAD {
         check_write(headers)?;
@@ -55,9 +56,10 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 /// A page that has its own name point at us sends that name. Addresses and `localhost` are no names it could use, and
 /// whoever knows the token is no page.
-fn check_host(headers: &HeaderMap, authorized: bool) -> Result<(), Problem> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if authorized || is_own_name(host) {
+fn check_host(uri: &Uri, headers: &HeaderMap, authorized: bool) -> Result<(), Problem> {
+    let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let mut hosts = named.chain(uri.authority().map(Authority::as_str)).peekable();
+    if authorized || hosts.peek().is_some() && hosts.all(is_own_name) {
         return Ok(());
     }
     Err(Problem::foreign("call this by its address or as localhost, or configure `admin.token`"))

@@ -37,6 +37,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let body = read(request.into_body()).await?;
         let text: &[u8] = if body.trim_ascii().is_empty() { b"{}" } else { &body };
+        // A list would do for an object by position.
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::bad_request("the body is no JSON object"));
+        }
         serde_json::from_slice(text).map(Self).map_err(|error| Problem::bad_request(format!("the body: {error}")))
     }
 }

@@ -146,6 +146,9 @@ impl Intake {
         let received_at = moment(&exported.receivedat)?;
         let event = Event { id: exported.id, facts, received_at, verification, body: body.clone() };
         let new = NewEvent { event, identity, drift: reading.drift, owed: Vec::new(), readmitted: None };
+        if self.store.event(exported.id).await?.is_some_and(|stored| stored.event.body != body) {
+            return Err(ImportError::Line(format!("another event has the id {}", exported.id)));
+        }
         Ok(imported(self.patiently(|| self.store.append(new.clone())).await?))
     }
 
