@@ -140,12 +140,15 @@ impl Field for Url {
     }
 
     fn show(&self) -> String {
+        // Passwords, user names and queries are where sinks have their tokens.
         let mut url = self.clone();
-        if url.password().is_some() {
-            // Cannot fail: a URL with a password has a host.
-            let _ = url.set_password(Some("…"));
-        }
-        quoted(url.as_str())
+        let hidden = !url.username().is_empty() || url.password().is_some();
+        // Neither can fail: a URL with a user has a host.
+        let _ = url.set_username("").and_then(|()| url.set_password(None));
+        let query = url.query().is_some();
+        url.set_query(None);
+        let shown = url.as_str().replacen("://", if hidden { "://…@" } else { "://" }, 1);
+        quoted(&format!("{shown}{}", if query { "?…" } else { "" }))
     }
 }
 
