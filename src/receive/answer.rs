@@ -44,7 +44,7 @@ impl Receiver {
             Ok(Err(unconfirmed)) => unconfirmed,
             Err(_) => {
                 // It may still be stored, and is counted then.
-                self.0.rests.spawn(keeping);
+                self.0.late.spawn(keeping);
                 Unconfirmed::Late
             }
         };

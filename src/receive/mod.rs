@@ -45,8 +45,10 @@ struct Parts {
     metrics: Metrics,
     spills: Arc<dyn SpillSink>,
     budget: Arc<Budget>,
-    /// What goes on after an answer: reading the rest of a body that was too large, storing what was spilled.
+    /// Rests of bodies that were too large, read on after the answer.
     rests: TaskTracker,
+    /// What still waits for the store after its answer.
+    late: TaskTracker,
     stopping: AtomicBool,
 }
 
@@ -56,6 +58,8 @@ struct Route(&'static str);
 
 /// Bodies above this size are looked at away from the threads that serve connections.
 const LARGE_BODY: usize = 64 << 10;
+/// How long is waited for what the store has not confirmed in time.
+const LATE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long requests in hand may still take when the listener closes.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -69,8 +73,8 @@ impl Receiver {
         spills: Arc<dyn SpillSink>,
     ) -> Self {
         let budget = Arc::new(Budget::new(settings.body_bytes_in_flight));
-        let (rests, stopping) = (TaskTracker::new(), AtomicBool::new(false));
-        Self(Arc::new(Parts { intake, settings, clock, metrics, spills, budget, rests, stopping }))
+        let (rests, late, stopping) = (TaskTracker::new(), TaskTracker::new(), AtomicBool::new(false));
+        Self(Arc::new(Parts { intake, settings, clock, metrics, spills, budget, rests, late, stopping }))
     }
 
     /// From now on load balancers are told to look elsewhere; callbacks are still taken.
@@ -91,6 +95,9 @@ impl Receiver {
             tracing::warn!("requests in hand did not end in time and are cut off");
             connections.cut();
         }
+        // A store that does not confirm them now is told to close next, and lets go of them.
+        self.0.late.close();
+        let _ = tokio::time::timeout(LATE_PATIENCE, self.0.late.wait()).await;
         Ok(())
     }
 }

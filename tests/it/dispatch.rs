@@ -94,6 +94,22 @@ async fn without_order_nobody_waits_and_concurrency_is_bounded() {
 }
 
 #[tokio::test]
+async fn what_waits_for_nobody_is_tried_again_when_its_time_has_come() {
+    let recorder =
+        Recorder::with(|_, attempt| if attempt == 1 { Act::FailFor(Duration::from_mins(30)) } else { Act::Done });
+    let app = Setup::new().policy(Policy { order: Order::None, ..Policy::new("free") }, &recorder).start().await;
+    app.accept_signed(&push("one", 1)).await;
+    eventually("the failure is recorded", async || {
+        app.pending().await.first().filter(|row| row["attempts"] == 1).map(|_| ())
+    })
+    .await;
+    app.clock.advance(Duration::from_mins(31));
+    app.await_deliveries("done", 1).await;
+    assert_eq!(recorder.calls().len(), 2);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn events_that_name_no_stream_wait_for_none() {
     let gate = Arc::new(Semaphore::new(0));
     let wait = Arc::clone(&gate);
