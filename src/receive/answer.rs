@@ -73,17 +73,13 @@ impl Receiver {
 
     async fn spill(&self, callback: &Callback, refusal: Option<Reason>, deadline: Instant) -> Response {
         let written = spill::write(self.0.spills.as_ref(), callback, refusal);
-        match tokio::time::timeout_at(deadline.into(), written).await {
-            Ok(Ok(())) => {
-                self.0.metrics.callbacks_spilled_total.inc();
-                accepted()
-            }
-            // Not even that: the one case in which CSS must try again.
-            Ok(Err(_)) | Err(_) => {
-                tracing::error!("callback neither stored nor spilled in time");
-                not_accepted(StatusCode::SERVICE_UNAVAILABLE)
-            }
+        if let Ok(Ok(())) = tokio::time::timeout_at(deadline.into(), written).await {
+            self.0.metrics.callbacks_spilled_total.inc();
+            return accepted();
         }
+        // Not even that: the one case in which CSS must try again.
+        tracing::error!("callback neither stored nor spilled in time");
+        not_accepted(StatusCode::SERVICE_UNAVAILABLE)
     }
 }
 

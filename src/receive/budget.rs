@@ -187,7 +187,7 @@ mod tests {
             stalled.cut().await;
             drop(stalled);
         };
-        let (_, grown) = tokio::join!(cut, good.grow(FREE + 1));
+        let ((), grown) = tokio::join!(cut, good.grow(FREE + 1));
         assert_eq!(grown, Ok(()));
     }
 }
