@@ -56,7 +56,7 @@ CREATE TABLE deliveries (
     PRIMARY KEY (event, handler)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_ready ON deliveries (handler, due, rank) WHERE state = 0;
-CREATE INDEX deliveries_lanes ON deliveries (handler, lane, rank) WHERE state IN (0, 4) AND lane IS NOT NULL;
+CREATE INDEX deliveries_lanes ON deliveries (handler, lane, state, rank) WHERE state IN (0, 4) AND lane IS NOT NULL;
 CREATE INDEX deliveries_dead ON deliveries (handler) WHERE state = 2;
 
 CREATE TABLE quarantine (
