@@ -180,28 +180,33 @@ fn promote(tx: &mut Tx<'_>, handler: HandlerId, lane: Option<i64>) -> Result<()>
     let Some(lane) = lane else {
         return Ok(());
     };
-    tx.wake(handler);
-    if first_of(tx.db, handler, lane)?.is_some() {
-        return Ok(());
+    let next: Option<i64> =
+        tx.db.prepare_cached(NEXT_OF_LANE)?.query_row(params![handler.0, lane], |row| row.get(0)).optional()?;
+    let has_first = first_of(tx.db, handler, lane)?.is_some();
+    if has_first || next.is_some() {
+        tx.wake(handler);
     }
-    tx.db.prepare_cached(PROMOTE)?.execute(params![handler.0, lane])?;
+    if let (false, Some(seq)) = (has_first, next) {
+        tx.db.prepare_cached(PROMOTE)?.execute(params![seq, handler.0])?;
+    }
     Ok(())
 }
 
 const IN_LANE: &str = "SELECT 1 FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) LIMIT 1";
 const FIRST_OF_LANE: &str =
     "SELECT event, rank FROM deliveries WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) AND state = 0 LIMIT 1";
-const PROMOTE: &str = "UPDATE deliveries SET state = 0 WHERE handler = ?1 AND event = (SELECT event FROM deliveries \
-    WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) AND state = 4 ORDER BY rank LIMIT 1)";
+const NEXT_OF_LANE: &str = "SELECT event FROM deliveries \
+    WHERE handler = ?1 AND lane = ?2 AND state IN (0, 4) AND state = 4 ORDER BY rank LIMIT 1";
+const PROMOTE: &str = "UPDATE deliveries SET state = 0 WHERE event = ?1 AND handler = ?2";
 
 /// What is asked at every append, claim and settlement, with the index that must answer it, and how: a lane may be long,
 /// so its first is found by its state, not by looking at all of them.
 #[cfg(test)]
 pub(in crate::store) const HOT_QUERIES: [(&str, &str); 4] = [
-    (CLAIM, "deliveries_ready"),
+    (CLAIM, "COVERING INDEX deliveries_ready"),
     (IN_LANE, "deliveries_lanes"),
     (FIRST_OF_LANE, "deliveries_lanes (handler=? AND lane=? AND state=?)"),
-    (PROMOTE, "deliveries_lanes (handler=? AND lane=? AND state=?)"),
+    (NEXT_OF_LANE, "deliveries_lanes (handler=? AND lane=? AND state=?)"),
 ];
 
 /// The delivery of a lane that is `READY`: event and rank.

@@ -55,7 +55,7 @@ CREATE TABLE deliveries (
     last_error TEXT,
     PRIMARY KEY (event, handler)
 ) WITHOUT ROWID;
-CREATE INDEX deliveries_ready ON deliveries (handler, due, rank) WHERE state = 0;
+CREATE INDEX deliveries_ready ON deliveries (handler, due, rank, lane, attempts) WHERE state = 0;
 CREATE INDEX deliveries_lanes ON deliveries (handler, lane, state, rank) WHERE state IN (0, 4) AND lane IS NOT NULL;
 CREATE INDEX deliveries_dead ON deliveries (handler) WHERE state = 2;
 
