@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     const KEY: &str = "abc123";
-    /// MD5 of `abc1231234567890`, computed for the protocol notes; the documentation prints no vector.
+    /// MD5 of `abc1231234567890`, computed with another program; the documentation prints no vector.
     const SIGN: &str = "db6025d933be0dac8829ed47217446e1";
 
     fn key(name: &str, key: &str, domains: &[&str]) -> Key {
