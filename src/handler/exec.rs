@@ -1,8 +1,10 @@
 //! Runs a program for each event: no shell, the CloudEvents object and a line break on its standard input, nothing
 //! about the event in its arguments. It runs in a process group of its own; when the attempt's time is over, the whole
 //! group is killed. What it leaves running after it has exited is left alone. Its standard output is discarded, the end
-//! of its standard error becomes part of the reason of a failure. It inherits our environment, to which `env` adds.
+//! of its standard error becomes part of the reason of a failure. It inherits our environment without the variables that
+//! configure us, which may hold keys; `env` adds to it.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -32,12 +34,15 @@ pub struct Settings {
 pub struct Exec {
     command: Vec<String>,
     env: Vec<(String, Secret)>,
+    /// Variables of ours that are nobody else's business: keys and tokens may be among them.
+    ours: Vec<OsString>,
 }
 
 impl Exec {
     /// A handler with these settings.
     pub fn new(settings: &Settings) -> Self {
-        Self { command: settings.command.clone(), env: settings.env.clone() }
+        let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| is_ours(name)).collect();
+        Self { command: settings.command.clone(), env: settings.env.clone(), ours }
     }
 
     async fn run(&self, event: &Event) -> Result<(), HandlerError> {
@@ -68,7 +73,11 @@ impl Exec {
     fn spawn(&self) -> Result<Child, HandlerError> {
         let (program, args) =
             self.command.split_first().ok_or_else(|| HandlerError::permanent("no command is configured"))?;
-        Command::new(program)
+        let mut command = Command::new(program);
+        for name in &self.ours {
+            command.env_remove(name);
+        }
+        command
             .args(args)
             .envs(self.env.iter().map(|(name, value)| (name, value.expose())))
             .stdin(Stdio::piped())
@@ -97,6 +106,11 @@ impl Handler for Exec {
     fn deliver<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<(), HandlerError>> {
         Box::pin(self.run(event))
     }
+}
+
+/// Whether a variable configures livehook.
+fn is_ours(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"LIVEHOOK_")
 }
 
 /// The process group of a program that has not exited; killed when dropped.

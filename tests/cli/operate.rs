@@ -148,3 +148,17 @@ fn an_address_that_is_not_the_admin_api_is_said_so() {
     let err = run(&["events", "list", "--admin", &service.callbacks]).bad(1);
     assert!(err.contains("--admin"), "{err}");
 }
+
+#[test]
+fn a_program_learns_nothing_of_our_own_variables() {
+    let seen = tempfile::tempdir().unwrap();
+    let service = Service::start_with(&format!(
+        "[[handlers]]\nname = \"env\"\ntype = \"exec\"\ncommand = [\"/bin/sh\", \"-c\", \"env > $SEEN/part; mv $SEEN/part $SEEN/all\"]\n\
+         env = {{ SEEN = \"{}\", PATH = \"/usr/bin:/bin\", LIVEHOOK_ROOM = \"7\" }}\n",
+        seen.path().display()
+    ));
+    service.send(&["stream-push"]).good();
+    let variables = eventually("the program", || std::fs::read_to_string(seen.path().join("all")).ok());
+    let ours: Vec<_> = variables.lines().filter(|line| line.starts_with("LIVEHOOK_")).collect();
+    assert_eq!(ours, ["LIVEHOOK_ROOM=7"], "what is configured for it, and not where we listen");
+}
