@@ -38,11 +38,6 @@ pub fn init(settings: &Settings, rust_log: Option<&str>) -> Result<Guard, InitEr
     Ok(Guard(stderr))
 }
 
-/// Whether `level` is a level, or directives as in `RUST_LOG`.
-pub fn check_level(level: &str) -> Result<(), InitError> {
-    filter(level).map(drop)
-}
-
 /// Keep it until the end: dropping it waits, for a second at most, until what was logged is written.
 #[derive(Debug)]
 #[must_use = "the last lines may be lost without it"]
@@ -230,10 +225,10 @@ pub(crate) mod tests {
     #[test]
     fn levels_and_directives_are_taken_and_misspelt_ones_refused() {
         for good in ["info", "WARN", "off", "livehook=debug", "warn,livehook::event=info", " debug "] {
-            assert!(check_level(good).is_ok(), "{good}");
+            assert!(filter(good).is_ok(), "{good}");
         }
         for bad in ["", "infoo", "livehook=loud", "verbose"] {
-            assert!(check_level(bad).is_err(), "{bad}");
+            assert!(filter(bad).is_err(), "{bad}");
         }
     }
 }

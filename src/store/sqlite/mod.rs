@@ -286,8 +286,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 fn path_of(url: &str) -> Result<PathBuf, OpenError> {
     let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty() && !path.starts_with(':'));
-    path.map(|path| PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
-        .ok_or_else(|| OpenError::Url(url.to_owned()))
+    path.map(PathBuf::from).ok_or_else(|| OpenError::Url(url.to_owned()))
 }
 
 /// Makes the directory and takes the lock file beside the database.
