@@ -86,6 +86,24 @@ impl Fixture {
     fn prune(&self) -> u64 {
         self.runtime.block_on(self.store.prune()).unwrap()
     }
+
+    /// Appends all of them at once, so that they share transactions. Returns how many were new.
+    fn append_all(&self, numbers: std::ops::Range<u64>) -> usize {
+        let all = numbers.map(|number| self.store.append(self.event(number, None)));
+        let appended = self.runtime.block_on(futures_util::future::join_all(all));
+        appended.into_iter().filter(|one| matches!(one, Ok(Appended::Stored { .. }))).count()
+    }
+
+    /// Closes the store and opens it again.
+    fn reopen(self) -> Self {
+        let Self { store, clock, handler, runtime, directory } = self;
+        runtime.block_on(store.close(Duration::from_secs(20)));
+        let settings = store.0.settings.clone();
+        drop(store);
+        let handlers = ["rooms".to_owned()];
+        let store = Store::open(settings, &handlers, Duration::from_secs(5), Arc::new(clock.clone())).unwrap();
+        Self { store, clock, handler, runtime, directory }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -289,6 +307,28 @@ fn a_store_that_is_too_large_forgets_the_oldest_that_nobody_waits_for() {
     fixture.settle(fixture.claim(1).remove(0), Settlement::Done);
     assert_eq!((fixture.prune(), fixture.event_count()), (1, 2), "what is owed stays, however large the store");
     assert_eq!(fixture.append(0, None), Appended::Duplicate(None));
+}
+
+#[test]
+fn copies_are_known_before_and_after_their_identity_is_filed() {
+    let fixture = Fixture::new(|settings| settings.dedup_window = Duration::ZERO);
+    // More than one run of identities: some filed, some being filed, some only in memory.
+    let (some, all) = (0..6_000, 0..10_000);
+    assert_eq!(fixture.append_all(some.clone()), 6_000);
+    assert_eq!(fixture.append_all(some.clone()), 0);
+    assert_eq!(fixture.append_all(all.clone()), 4_000);
+    let fixture = fixture.reopen();
+    assert_eq!(fixture.append_all(all), 0, "after a start they are read from the events");
+
+    while let Some(claim) = fixture.claim(1).pop() {
+        if number_of(&claim) >= 10 {
+            break;
+        }
+        fixture.settle(claim, Settlement::Done);
+    }
+    fixture.clock.advance(Duration::from_secs(40 * 86_400));
+    assert_eq!(fixture.prune(), 10);
+    assert_eq!(fixture.append_all(0..20), 10, "what was forgotten is new, what was not is known");
 }
 
 #[test]

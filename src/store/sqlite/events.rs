@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 
 use super::super::model::{Appended, EventFilter, EventRow, NewEvent, Page, Stored};
 use super::deliveries;
+use super::identities::{self, Known};
 use super::memory::Tx;
 use super::quarantine;
 use crate::clock::Timestamp;
@@ -25,11 +26,14 @@ pub(in crate::store) fn append(tx: &mut Tx<'_>, new: &NewEvent) -> Result<Append
     if (tx.memory.any_forgotten || tx.effects.forgot) && is_forgotten(tx.db, new)? {
         return Ok(Appended::Duplicate(None));
     }
-    let namesake = namesake(tx.db, new)?;
+    let namesake = match identities::find(tx, &new.identity)? {
+        Known::Copy(seq) => return count_copy(tx.db, seq),
+        Known::Namesake(id) => Some(id),
+        Known::Not => None,
+    };
     let seq = tx.next_seq();
-    if !insert(tx.db, new, seq, namesake)? {
-        return count_copy(tx.db, new);
-    }
+    insert(tx.db, new, seq, namesake)?;
+    identities::add(tx, &new.identity, seq);
     for owed in &new.owed {
         deliveries::owe(tx, seq, *owed, &new.event)?;
     }
@@ -40,49 +44,38 @@ fn is_forgotten(db: &Connection, new: &NewEvent) -> Result<bool> {
     db.prepare_cached("SELECT 1 FROM forgotten WHERE identity = ?1")?.exists([new.identity.bytes()])
 }
 
-/// Another event with the same time and natural key, whatever its content.
-fn namesake(db: &Connection, new: &NewEvent) -> Result<Option<EventId>> {
-    let Some((first, last)) = new.identity.namesakes() else {
-        return Ok(None);
-    };
-    db.prepare_cached("SELECT id FROM events WHERE identity BETWEEN ?1 AND ?2 AND identity <> ?3 LIMIT 1")?
-        .query_row(params![first, last, new.identity.bytes()], |row| row.get(0).map(EventId::from_bytes))
-        .optional()
-}
-
-/// Returns whether it is new.
-fn insert(db: &Connection, new: &NewEvent, seq: i64, namesake: Option<EventId>) -> Result<bool> {
+/// `namesake` is another event of the same time and natural key.
+fn insert(db: &Connection, new: &NewEvent, seq: i64, namesake: Option<EventId>) -> Result<()> {
     let (event, facts) = (&new.event, &new.event.facts);
     let note = namesake.map(|id| format!("named like event {id} and different in content"));
     let drift: Vec<&str> = new.drift.iter().map(String::as_str).chain(note.as_deref()).collect();
-    let inserted = db
-        .prepare_cached(
-            "INSERT INTO events (seq, id, identity, kind, event_type, domain, app, stream, sequence, occurred_at, \
+    db.prepare_cached(
+        "INSERT INTO events (seq, id, identity, kind, event_type, domain, app, stream, sequence, occurred_at, \
              received_at, verification, drift, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
-             ?14) ON CONFLICT (identity) DO NOTHING",
-        )?
-        .execute(params![
-            seq,
-            event.id.as_bytes(),
-            new.identity.bytes(),
-            facts.kind.slug(),
-            facts.event_type,
-            facts.domain,
-            facts.app,
-            facts.stream,
-            facts.sequence,
-            facts.occurred_at.map(Timestamp::millis),
-            event.received_at.millis(),
-            event.verification.slug(),
-            (!drift.is_empty()).then(|| drift.join("\n")),
-            &event.body[..],
-        ])?;
-    Ok(inserted == 1)
+             ?14)",
+    )?
+    .execute(params![
+        seq,
+        event.id.as_bytes(),
+        new.identity.bytes(),
+        facts.kind.slug(),
+        facts.event_type,
+        facts.domain,
+        facts.app,
+        facts.stream,
+        facts.sequence,
+        facts.occurred_at.map(Timestamp::millis),
+        event.received_at.millis(),
+        event.verification.slug(),
+        (!drift.is_empty()).then(|| drift.join("\n")),
+        &event.body[..],
+    ])?;
+    Ok(())
 }
 
-fn count_copy(db: &Connection, new: &NewEvent) -> Result<Appended> {
-    db.prepare_cached("UPDATE events SET duplicates = duplicates + 1 WHERE identity = ?1 RETURNING id")?
-        .query_row([new.identity.bytes()], |row| row.get(0).map(EventId::from_bytes))
+fn count_copy(db: &Connection, seq: i64) -> Result<Appended> {
+    db.prepare_cached("UPDATE events SET duplicates = duplicates + 1 WHERE seq = ?1 RETURNING id")?
+        .query_row([seq], |row| row.get(0).map(EventId::from_bytes))
         .map(|id| Appended::Duplicate(Some(id)))
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::Connection;
 
 use super::super::model::{ClaimKey, HandlerId};
+use super::identities::{self, Unfiled};
 use crate::clock::Timestamp;
 use crate::event::Reason;
 
@@ -21,6 +22,8 @@ pub(super) struct Memory {
     pub(super) next_seq: i64,
     /// Whether any identity outlives its event.
     pub(super) any_forgotten: bool,
+    /// Identities that are not in their table yet.
+    pub(super) unfiled: Unfiled,
 }
 
 /// A delivery that was claimed and not settled.
@@ -65,6 +68,7 @@ pub(super) struct Effects {
     /// Claims that ended.
     pub(super) settled: Vec<ClaimKey>,
     pub(super) forgot: bool,
+    pub(super) identities: identities::Changes,
 }
 
 impl Memory {
@@ -75,8 +79,9 @@ impl Memory {
     }
 
     /// Makes the effects of a committed transaction true.
-    pub(super) fn apply(&mut self, effects: &Effects) {
+    pub(super) fn apply(&mut self, effects: Effects) {
         self.tally.add(&effects.tally);
+        self.unfiled.apply(effects.identities, self.next_seq);
         self.any_forgotten |= effects.forgot;
         for key in &effects.renewed {
             if let Some(claim) = self.in_hand.get_mut(&key.handler).and_then(|claims| claims.get_mut(&key.seq)) {

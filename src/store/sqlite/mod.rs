@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod events;
+mod identities;
 mod memory;
 mod prune;
 mod quarantine;
@@ -342,6 +343,7 @@ fn recall(db: &Connection) -> rusqlite::Result<memory::Memory> {
         tally,
         next_seq: db.query_row(highest, [], |row| row.get::<_, i64>(0))? + 1,
         any_forgotten: db.prepare("SELECT 1 FROM forgotten LIMIT 1")?.exists([])?,
+        unfiled: identities::Unfiled::recall(db)?,
     })
 }
 

@@ -1,7 +1,8 @@
 //! Forgetting: events whose deliveries have all ended go after their time, earlier when the store is too large.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
+use super::identities;
 use super::memory::Tx;
 use crate::clock::Timestamp;
 
@@ -85,6 +86,9 @@ fn forget(tx: &mut Tx<'_>, event: &Candidate, remember_since: Timestamp) -> Resu
         tx.effects.forgot = true;
     }
     tx.db.prepare_cached("DELETE FROM deliveries WHERE event = ?1")?.execute([event.seq])?;
-    tx.db.prepare_cached("DELETE FROM events WHERE seq = ?1")?.execute(params![event.seq])?;
-    Ok(())
+    let identity = tx
+        .db
+        .prepare_cached("DELETE FROM events WHERE seq = ?1 RETURNING identity")?
+        .query_row([event.seq], |row| row.get(0))?;
+    identities::remove(tx, identity)
 }

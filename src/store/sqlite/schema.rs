@@ -8,7 +8,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x6C76_686B;
 
 /// Each entry leads from the format version of its place to the next. Entries that were released never change.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// - `seq` is the order of storing, `identity` what makes copies equal (own time, natural key, content).
 /// - Times are milliseconds since 1970 in UTC.
@@ -73,6 +73,35 @@ CREATE INDEX quarantine_by_reason ON quarantine (reason, id);
 CREATE INDEX quarantine_by_time ON quarantine (received_at);
 ";
 
+/// Identities leave the events' own index for a table that is filled in sorted runs: `identities` holds those of all
+/// events before the place `filed_before`, and of some behind it.
+const VERSION_2: &str = "
+CREATE TABLE identities (identity BLOB PRIMARY KEY, event INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO identities SELECT identity, seq FROM events ORDER BY identity;
+INSERT INTO meta SELECT 'filed_before', coalesce(max(seq), 0) + 1 FROM events;
+
+ALTER TABLE events RENAME TO former_events;
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    identity BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    event_type INTEGER,
+    domain TEXT,
+    app TEXT,
+    stream TEXT,
+    sequence TEXT,
+    occurred_at INTEGER,
+    received_at INTEGER NOT NULL,
+    verification TEXT NOT NULL,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    drift TEXT,
+    body BLOB NOT NULL
+);
+INSERT INTO events SELECT * FROM former_events;
+DROP TABLE former_events;
+";
+
 /// Brings a database to the newest of `migrations`, each step in its own transaction. Refuses what a newer version
 /// wrote, and a database that is somebody else's.
 pub(super) fn migrate(db: &Connection, migrations: &[&str]) -> Result<(), OpenError> {
@@ -120,6 +149,20 @@ mod tests {
         migrate(&db, &longer).unwrap();
         let note: String = db.query_row("SELECT note FROM handlers", [], |row| row.get(0)).unwrap();
         assert_eq!((version(&db), note.as_str()), (longer.len(), "new"));
+    }
+
+    #[test]
+    fn identities_of_version_1_are_known_in_version_2() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, &MIGRATIONS[..1]).unwrap();
+        let event = "INSERT INTO events (seq, id, identity, kind, received_at, verification, body) \
+                     VALUES (7, x'01', x'02', 'relay', 0, 'unsigned', '{}')";
+        db.execute(event, []).unwrap();
+        migrate(&db, MIGRATIONS).unwrap();
+        let known = "SELECT event, value, kind FROM identities JOIN events ON seq = event \
+                     JOIN meta ON key = 'filed_before' WHERE identities.identity = x'02'";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        assert_eq!(db.query_row(known, [], read).unwrap(), (7, 8, "relay".to_owned()));
     }
 
     #[test]

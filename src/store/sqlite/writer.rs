@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::super::model::HandlerId;
 use super::super::queue::{ClaimRequest, Queue, Taken};
 use super::deliveries;
+use super::identities;
 use super::memory::{Effects, Memory, Tx};
 use super::{BUSY, Database, Shared};
 use crate::clock::Clock;
@@ -127,15 +128,17 @@ impl Writer {
         let effects = Effects::default();
         let mut tx = Tx { db, memory: &mut self.memory, effects, now: self.clock.now(), bounds: self.bounds };
         let done = run_all(&mut tx, jobs, care).and_then(|failures| {
+            identities::file(&mut tx)?;
             db.prepare_cached("COMMIT")?.execute([])?;
             Ok(failures)
         });
         let effects = tx.effects;
         match done {
             Ok(failures) => {
-                self.memory.apply(&effects);
+                let wake = effects.wake.clone();
+                self.memory.apply(effects);
                 self.shared.publish(&self.memory.tally);
-                effects.wake.iter().for_each(|handler| self.wake(*handler));
+                wake.iter().for_each(|handler| self.wake(*handler));
                 Ok(failures)
             }
             Err(error) => {
