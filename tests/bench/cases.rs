@@ -45,6 +45,21 @@ pub(crate) struct Bench {
     pub(crate) report: Report,
 }
 
+/// What a server at saturation gave and took.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Answers a second.
+    rate: f64,
+    /// Processor time of an answer, in microseconds.
+    micros: f64,
+    /// Of a core, kept busy by the server.
+    share: f64,
+    /// Of a core, kept busy by the load.
+    load_share: f64,
+    /// Bytes of pages handed to the disk for an answer.
+    written: f64,
+}
+
 /// The livehook that is measured.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_livehook");
 /// Before a first measurement of a server.
@@ -64,19 +79,13 @@ impl Bench {
         let bare = Server::bare(&self.cores)?;
         let ours = self.livehook("throughput", Handler::Idle)?;
         let targets = (self.target(&bare, Spread::Many), self.target(&ours, Spread::Many));
-        let rates = self.pairs(&targets.0, &targets.1).await?;
-        let spent = (self.spent(&bare, &targets.0).await?, self.spent(&ours, &targets.1).await?);
-        self.report.tell("bare route", median(rates.iter().map(|pair| pair.0)), "/s");
-        self.report.tell("durable accept", median(rates.iter().map(|pair| pair.1)), "/s");
-        let (ratio, note) = ratio(&rates);
+        let pairs = self.pairs((&bare, &targets.0), (&ours, &targets.1)).await?;
+        self.report.tell("bare route", median(pairs.iter().map(|pair| pair.0.rate)), "/s");
+        self.report.tell("durable accept", median(pairs.iter().map(|pair| pair.1.rate)), "/s");
+        let (rates, note) = ratio(&pairs, |cost| cost.rate, 0);
         let bound = Bound::AtLeast { must: 0.15, want: 0.30 };
-        self.report.add("durable accept / bare route", ratio, "", bound, note);
-        // Holds where the rates do not: others on the machine may have slowed the load more than the servers.
-        self.report.tell("processor time, bare route / durable accept", spent.0.0 / spent.1.0, "");
-        for (what, (micros, share)) in [("bare route", spent.0), ("durable accept", spent.1)] {
-            let note = format!("{:.0} % of a core", share * 100.0);
-            self.report.add(format!("processor time, {what}"), micros, " µs each", Bound::None, note);
-        }
+        self.report.add("durable accept / bare route", rates, "", bound, note);
+        self.costs(&pairs, ["bare route", "durable accept"]);
         Ok(())
     }
 
@@ -147,7 +156,7 @@ impl Bench {
             delivered_rates.push(done / with.took.as_secs_f64());
             drain(&delivering, spread).await?;
         }
-        let (ratio, note) = ratio(&rates);
+        let (ratio, note) = ratio(&rates, |rate| *rate, 0);
         let bound = Bound::AtLeast { must: 0.4, want: 0.7 };
         self.report.add(format!("accept delivering / alone ({name})"), ratio, "", bound, note);
         self.report.tell(format!("delivered meanwhile ({name})"), median(delivered_rates.into_iter()), "/s");
@@ -198,57 +207,81 @@ impl Bench {
             stored += load::saturate(&target, span(FILL)).await?.answered;
         }
         let empty = self.livehook("empty", Handler::Idle)?;
-        let rates = self.pairs(&self.target(&empty, Spread::Many), &target).await?;
-        let (ratio, note) = ratio(&rates);
+        let pairs = self.pairs((&empty, &self.target(&empty, Spread::Many)), (&full, &target)).await?;
+        let (rates, note) = ratio(&pairs, |cost| cost.rate, 0);
         let bound = Bound::AtLeast { must: 0.8, want: 0.95 };
-        self.report.add(format!("accept with {stored} stored / empty"), ratio, "", bound, note);
+        self.report.add(format!("accept with {stored} stored / empty"), rates, "", bound, note);
+        self.costs(&pairs, ["empty", "full"]);
         Ok(())
     }
 
     /// This livehook against another one: their ratio says what a change is worth on a machine that is never quiet.
     pub(crate) async fn compare(&mut self) -> io::Result<()> {
-        let Some(other) = &self.against else {
+        let Some(other) = self.against.clone() else {
             return Ok(());
         };
         for (name, handler) in [("accept alone", Handler::Idle), ("delivering to a file", Handler::File)] {
             let dir = self.dir.join(format!("other-{handler:?}"));
-            let theirs = Server::livehook(&self.cores, other, &dir, handler)?;
+            let theirs = Server::livehook(&self.cores, &other, &dir, handler)?;
             let ours = self.livehook(&format!("ours-{handler:?}"), handler)?;
             let targets = (self.target(&theirs, Spread::Many), self.target(&ours, Spread::Many));
-            let (ratio, note) = ratio(&self.pairs(&targets.0, &targets.1).await?);
-            let spent = (self.spent(&theirs, &targets.0).await?.0, self.spent(&ours, &targets.1).await?.0);
-            self.report.add(format!("this livehook / the other ({name})"), ratio, "", Bound::None, note);
-            let note = format!("{:.1} µs each : {:.1}", spent.0, spent.1);
-            self.report.add(
-                format!("its processor time / the other's ({name})"),
-                spent.1 / spent.0,
-                "",
-                Bound::None,
-                note,
-            );
+            let pairs = self.pairs((&theirs, &targets.0), (&ours, &targets.1)).await?;
+            let (rates, note) = ratio(&pairs, |cost| cost.rate, 0);
+            self.report.add(format!("this livehook / the other ({name})"), rates, "", Bound::None, note);
+            self.costs(&pairs, [&format!("the other ({name})"), &format!("this livehook ({name})")]);
         }
         Ok(())
     }
 
-    /// The rates of two servers in turn.
-    async fn pairs(&self, one: &Target, other: &Target) -> io::Result<Vec<(f64, f64)>> {
-        load::saturate(one, span(WARM_UP)).await?;
-        load::saturate(other, span(WARM_UP)).await?;
-        let mut rates = Vec::new();
-        for _ in 0..self.plan.rounds {
-            let first = load::saturate(one, span(self.plan.window)).await?.rate();
-            rates.push((first, load::saturate(other, span(self.plan.window)).await?.rate()));
+    /// Two servers at saturation in turn.
+    async fn pairs(&self, one: (&Server, &Target), other: (&Server, &Target)) -> io::Result<Vec<(Cost, Cost)>> {
+        load::saturate(one.1, span(WARM_UP)).await?;
+        load::saturate(other.1, span(WARM_UP)).await?;
+        let mut pairs = Vec::new();
+        for round in 0..self.plan.rounds {
+            // Each goes first as often as second: a machine that slows down steadily favours neither.
+            if round % 2 == 0 {
+                let first = self.cost(one).await?;
+                pairs.push((first, self.cost(other).await?));
+            } else {
+                let first = self.cost(other).await?;
+                pairs.push((self.cost(one).await?, first));
+            }
         }
-        Ok(rates)
+        Ok(pairs)
     }
 
-    /// Microseconds of processor time for each answer at saturation, and the share of a core that is: what others do on
-    /// the machine changes it little.
-    async fn spent(&self, server: &Server, target: &Target) -> io::Result<(f64, f64)> {
-        let before = server.busy();
+    /// One window at saturation, and what it cost the server.
+    async fn cost(&self, (server, target): (&Server, &Target)) -> io::Result<Cost> {
+        let before = (server.busy(), server.written(), machine::busy());
         let outcome = load::saturate(target, span(self.plan.window)).await?;
-        let busy = server.busy() - before;
-        Ok((busy * 1e6 / float(outcome.answered.max(1)), busy / outcome.took.as_secs_f64()))
+        let after = (server.busy(), server.written(), machine::busy());
+        let (answers, seconds) = (float(outcome.answered.max(1)), outcome.took.as_secs_f64());
+        Ok(Cost {
+            rate: outcome.rate(),
+            micros: (after.0 - before.0) * 1e6 / answers,
+            share: (after.0 - before.0) / seconds,
+            load_share: (after.2 - before.2) / seconds,
+            written: float(after.1.saturating_sub(before.1)) / answers,
+        })
+    }
+
+    /// Tells of both what an answer costs. This holds where the rates do not: others on the machine may slow the load,
+    /// the disk or one of a pair, and change it little.
+    fn costs(&mut self, pairs: &[(Cost, Cost)], [one, other]: [&str; 2]) {
+        let (micros, note) = ratio(pairs, |cost| cost.micros, 1);
+        self.report.add(format!("processor time, {other} / {one}"), micros, "", Bound::None, note);
+        let (ones, others): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+        for (name, costs) in [(one, ones), (other, others)] {
+            let of = |part: fn(&Cost) -> f64| median(costs.iter().map(part));
+            let (share, load) = (of(|cost| cost.share) * 100.0, of(|cost| cost.load_share) * 100.0);
+            let note = format!("{share:.0} % of the server's core, {load:.0} % of the load's");
+            self.report.add(format!("processor time, {name}"), of(|cost| cost.micros), " µs each", Bound::None, note);
+            let written = of(|cost| cost.written);
+            if written > 0.0 {
+                self.report.tell(format!("written to disk, {name}"), written, " bytes each");
+            }
+        }
     }
 
     /// Starts a server in `name` and returns how many milliseconds its first answer took.
@@ -321,12 +354,13 @@ fn stored(dir: &Path) -> io::Result<HashSet<String>> {
     read().map_err(io::Error::other)
 }
 
-/// The median of the second rate against the first, and the range.
-fn ratio(rates: &[(f64, f64)]) -> (f64, String) {
-    let ratios = || rates.iter().map(|(one, other)| other / one);
+/// The median of the second against the first, and the range.
+fn ratio<T>(pairs: &[(T, T)], figure: fn(&T) -> f64, digits: usize) -> (f64, String) {
+    let figures: Vec<_> = pairs.iter().map(|(one, other)| (figure(one), figure(other))).collect();
+    let ratios = || figures.iter().map(|(one, other)| other / one);
     let (low, high) = (ratios().fold(f64::INFINITY, f64::min), ratios().fold(0.0, f64::max));
-    let pairs = rates.iter().map(|(one, other)| format!("{one:.0}:{other:.0}")).collect::<Vec<_>>().join(" ");
-    (median(ratios()), format!("{low:.2} to {high:.2}; {pairs}"))
+    let pairs = figures.iter().map(|(one, other)| format!("{one:.digits$}:{other:.digits$}"));
+    (median(ratios()), format!("{low:.2} to {high:.2}; {}", pairs.collect::<Vec<_>>().join(" ")))
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::event::KEY;
-use crate::machine::Cores;
+use crate::machine::{self, Cores};
 
 /// A server may take this long to say where it listens.
 const START_MAX: Duration = Duration::from_mins(1);
@@ -88,12 +88,14 @@ impl Server {
 
     /// Seconds of processor time it has used, all threads together.
     pub(crate) fn busy(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        // After the name in parentheses, which may hold blanks, user and system time are the 12th and 13th.
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
-        let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
-        f64::from(ticks) / f64::from(per_second)
+        machine::busy_of(&self.child.id().to_string())
+    }
+
+    /// Bytes of pages it has handed to the disk so far, as far as the kernel lets us see.
+    pub(crate) fn written(&self) -> u64 {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap_or_default();
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
     }
 
     /// The value of a metric that is written in full as `name`.

@@ -91,6 +91,21 @@ fn file_system(dir: &Path, mounts: &str) -> String {
     nearest.map_or_else(|| "unknown".to_owned(), |(_, kind)| kind.to_owned())
 }
 
+/// Seconds of processor time this process, the load, has used.
+pub(crate) fn busy() -> f64 {
+    busy_of("self")
+}
+
+/// Seconds of processor time a process has used, all its threads together.
+pub(crate) fn busy_of(process: &str) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // After the name in parentheses, which may hold blanks, user and system time are the 12th and 13th.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+    let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
+    f64::from(ticks) / f64::from(per_second)
+}
+
 /// Appends 4 KiB and syncs, over and over for `length`. Returns how long each took, in microseconds.
 pub(crate) fn sync_latency(dir: &Path, length: Duration) -> io::Result<Histogram<u64>> {
     let path = dir.join("sync-probe");
