@@ -145,7 +145,7 @@ impl Intake {
         let identity = Identity::of(incoming.body(), facts.occurred_at, reading.natural_key.as_deref());
         let received_at = moment(&exported.receivedat)?;
         let event = Event { id: exported.id, facts, received_at, verification, body: body.clone() };
-        let new = NewEvent { event, identity, drift: reading.drift, owed: Vec::new(), readmitted: None };
+        let new = NewEvent { event: event.into(), identity, drift: reading.drift, owed: Vec::new(), readmitted: None };
         if self.store.event(exported.id).await?.is_some_and(|stored| stored.event.body != body) {
             return Err(ImportError::Line(format!("another event has the id {}", exported.id)));
         }

@@ -162,7 +162,7 @@ impl Intake {
             verification,
             body: callback.body.clone(),
         };
-        let new = NewEvent { event, identity, drift: reading.drift, owed, readmitted: None };
+        let new = NewEvent { event: Arc::new(event), identity, drift: reading.drift, owed, readmitted: None };
         Ok(Admitted { new, key, misrouted })
     }
 

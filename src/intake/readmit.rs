@@ -1,5 +1,7 @@
 //! A second look at what was refused, with today's configuration.
 
+use std::sync::Arc;
+
 use super::{Callback, Intake, Receipt, Ruling, Terms};
 use crate::event::{Reason, Verification};
 use crate::store::{QuarantineFilter, Quarantined, StoreError};
@@ -65,7 +67,7 @@ impl Intake {
             Ruling::Event(mut admitted) => {
                 admitted.new.readmitted = Some(item.id);
                 if barred {
-                    admitted.new.event.verification = Verification::Forced;
+                    Arc::make_mut(&mut admitted.new.event).verification = Verification::Forced;
                 }
                 let receipt = self.keep_event(*admitted).await?;
                 tracing::info!(quarantine_id = item.id, ?receipt, force, "callback readmitted");

@@ -27,7 +27,7 @@ pub struct Owed {
 #[derive(Clone, Debug)]
 pub struct NewEvent {
     /// The event.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// What makes copies of it the same.
     pub identity: Identity,
     /// How it differs from its documentation.
@@ -270,7 +270,7 @@ pub struct Claimed {
 pub struct Claim {
     pub(super) key: ClaimKey,
     /// What is to be delivered.
-    pub event: Event,
+    pub event: Arc<Event>,
     /// The number of the attempt that is to be made, from 1.
     pub attempt: u32,
     pub(super) called_off: Arc<AtomicBool>,

@@ -51,7 +51,7 @@ impl Fixture {
             body: Bytes::from(body.clone()),
         };
         let owed = vec![Owed { handler: self.handler, ordered: true }];
-        NewEvent { event, identity, drift: Vec::new(), owed, readmitted: None }
+        NewEvent { event: Arc::new(event), identity, drift: Vec::new(), owed, readmitted: None }
     }
 
     fn append(&self, number: u64, lane: Option<u64>) -> Appended {
@@ -116,6 +116,7 @@ enum Op {
     PutBack(usize),
     Judge(usize, Verdict),
     Wait,
+    Reopen,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -129,6 +130,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any().prop_map(Op::PutBack),
         2 => (any(), prop_oneof![Just(Verdict::Retry), Just(Verdict::Drop)]).prop_map(|(i, v)| Op::Judge(i, v)),
         1 => Just(Op::Wait),
+        1 => Just(Op::Reopen),
     ]
 }
 
@@ -168,7 +170,7 @@ fn number_of(claim: &Claim) -> u64 {
 }
 
 fn play(ops: Vec<Op>) {
-    let fixture = Fixture::new(|_| {});
+    let mut fixture = Fixture::new(|_| {});
     let mut model = Model::default();
     let mut held: Vec<Claim> = Vec::new();
     let mut next = 0;
@@ -187,6 +189,11 @@ fn play(ops: Vec<Op>) {
             }
             Op::Judge(i, verdict) if next > 0 => judge(&fixture, &mut model, &held, i as u64 % next, verdict),
             Op::Wait => fixture.clock.advance(Duration::from_mins(1)),
+            Op::Reopen => {
+                held.clear();
+                model.renewed.clear();
+                fixture = fixture.reopen();
+            }
             _ => {}
         }
     }
@@ -258,7 +265,7 @@ fn drain(fixture: &Fixture, model: &mut Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn lanes_hand_out_the_oldest_one_at_a_time_and_lose_nothing(ops in prop::collection::vec(op(), 1..60)) {
@@ -326,7 +333,7 @@ fn copies_are_known_before_and_after_their_identity_is_filed() {
         }
         fixture.settle(claim, Settlement::Done);
     }
-    fixture.clock.advance(Duration::from_secs(40 * 86_400));
+    fixture.clock.advance(Duration::from_hours(40 * 24));
     assert_eq!(fixture.prune(), 10);
     assert_eq!(fixture.append_all(0..20), 10, "what was forgotten is new, what was not is known");
 }

@@ -3,9 +3,10 @@
 //! A *lane* is the stream an ordered delivery waits in. Of the pending deliveries of a lane the first is `READY` and the
 //! others are `BLOCKED`; whatever ends the first makes the next one `READY`. So a claim is a range of one index, however
 //! many streams are behind, and one that fails holds back its own lane only. That holds in the database at every commit;
-//! that nothing is claimed of a lane while one of it is in hand is seen to in memory.
+//! that nothing is claimed of a lane while one of it is in hand is seen to in memory. Deliveries that need not wait at all
+//! are `FRESH` and stand in no index; see [`fresh`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::types::Value as Sql;
@@ -16,6 +17,9 @@ use super::super::model::{
     Claim, ClaimKey, Claimed, Delivery, DeliveryFilter, DeliveryState, HandlerId, Owed, Page, Settlement, Verdict,
 };
 use super::events::{self, page, where_clause};
+#[cfg(doc)]
+use super::fresh;
+use super::fresh::{FreshDelivery, Which};
 use super::memory::{InHand, Memory, Tx};
 use crate::clock::Timestamp;
 use crate::event::{Event, EventId, Facts};
@@ -27,6 +31,7 @@ const DONE: i64 = 1;
 const DEAD: i64 = 2;
 const DROPPED: i64 = 3;
 const BLOCKED: i64 = 4;
+const FRESH: i64 = 5;
 
 /// Longer errors are cut: they are for people.
 const ERROR_CHARS_MAX: usize = 1000;
@@ -35,20 +40,35 @@ const ERROR_CHARS_MAX: usize = 1000;
 const CLAIM_BYTES_MAX: usize = 4 << 20;
 
 /// Notes that an event is owed to a handler.
-pub(super) fn owe(tx: &mut Tx<'_>, seq: i64, owed: Owed, event: &Event) -> Result<()> {
-    let lane = if owed.ordered { lane(&event.facts) } else { None };
-    let behind = match lane {
-        Some(lane) => tx.db.prepare_cached(IN_LANE)?.exists(params![owed.handler.0, lane])?,
+pub(super) fn owe(tx: &mut Tx<'_>, seq: i64, owed: Owed, event: &Arc<Event>) -> Result<()> {
+    let Owed { handler, ordered } = owed;
+    let lane = if ordered { lane(&event.facts) } else { None };
+    let behind_shelved = match lane.filter(|_| tx.any_shelved(handler)) {
+        Some(lane) => tx.db.prepare_cached(IN_LANE)?.exists(params![handler.0, lane])?,
         None => false,
+    };
+    let state = if !behind_shelved && tx.memory.fresh.has_room(&tx.effects.fresh, event.body.len()) {
+        FRESH
+    } else if behind_shelved || lane.is_some_and(|lane| fresh_in_lane(tx, handler, lane) > 0) {
+        BLOCKED
+    } else {
+        READY
     };
     tx.db
         .prepare_cached(
             "INSERT INTO deliveries (event, handler, state, lane, rank, due, updated_at) VALUES (?1, ?2, ?3, ?4, ?1, ?5, ?5)",
         )?
-        .execute(params![seq, owed.handler.0, if behind { BLOCKED } else { READY }, lane, tx.now.millis()])?;
-    tx.pending(owed.handler, 1);
-    if !behind {
-        tx.wake(owed.handler);
+        .execute(params![seq, handler.0, state, lane, tx.now.millis()])?;
+    tx.pending(handler, 1);
+    if state == FRESH {
+        let one = FreshDelivery { seq, lane, due: tx.now, event: Arc::clone(event) };
+        tx.effects.fresh.added.push((handler, one));
+        count_in_lane(tx, handler, lane, 1);
+        return Ok(());
+    }
+    tx.shelved(handler, 1);
+    if state == READY {
+        tx.wake(handler);
     }
     Ok(())
 }
@@ -65,6 +85,16 @@ fn lane(facts: &Facts) -> Option<i64> {
     Some(i64::from_le_bytes(digest[..8].try_into().unwrap_or_default()))
 }
 
+/// A delivery that may be claimed.
+struct Candidate {
+    due: Timestamp,
+    rank: i64,
+    seq: i64,
+    attempts: u32,
+    lane: Option<i64>,
+    fresh: Option<FreshDelivery>,
+}
+
 /// Hands out deliveries that are due, oldest first, and tells when the next one will be. Writes nothing: what is in hand
 /// is known in memory only, so after a crash everything unsettled is there again.
 pub(super) fn claim(
@@ -74,52 +104,101 @@ pub(super) fn claim(
     now: Timestamp,
     limit: usize,
 ) -> Result<Claimed> {
-    let in_hand = memory.in_hand.entry(handler).or_default();
-    let busy: HashSet<i64> = in_hand.values().filter_map(|claim| claim.lane).collect();
+    let mut candidates = candidates(db, memory, handler, limit)?;
     let mut claimed = Claimed::default();
-    let mut statement = db.prepare_cached(CLAIM)?;
-    // What is in hand stands among the first, so it is read again; one more tells when the next is due.
-    let mut rows = statement.query(params![handler.0, limit + in_hand.len() + 1])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (seq, due, attempts) = (row.get::<_, i64>(0)?, Timestamp::from_millis(row.get(1)?), row.get::<_, u32>(2)?);
-        let lane = row.get::<_, Option<i64>>(3)?;
-        if in_hand.contains_key(&seq) || lane.is_some_and(|lane| busy.contains(&lane)) {
-            continue;
-        }
-        if due > now || found.len() == limit {
-            claimed.next_due = Some(due);
-            break;
-        }
-        found.push((seq, attempts, lane));
+    if let Some(beyond) = candidates.iter().enumerate().find(|(at, one)| *at == limit || one.due > now) {
+        claimed.next_due = Some(beyond.1.due);
+        candidates.truncate(beyond.0);
     }
     let mut bytes = 0;
-    let mut lanes = Vec::new();
-    for (seq, attempts, lane) in found {
+    let mut taken = Vec::with_capacity(candidates.len());
+    for one in candidates {
         if bytes > CLAIM_BYTES_MAX {
             claimed.next_due = Some(now);
             break;
         }
-        let event = events::at(db, seq)?;
+        let event = match &one.fresh {
+            Some(fresh) => Arc::clone(&fresh.event),
+            None => Arc::new(events::at(db, one.seq)?),
+        };
         bytes += event.body.len();
-        let key = ClaimKey { handler, seq };
-        claimed.claims.push(Claim { key, event, attempt: attempts + 1, called_off: Arc::default(), release: None });
-        lanes.push(lane);
+        let key = ClaimKey { handler, seq: one.seq };
+        claimed.claims.push(Claim { key, event, attempt: one.attempts + 1, called_off: Arc::default(), release: None });
+        taken.push(one);
     }
     // Only now, when nothing can fail any more: what is in hand and in nobody's hands would never be seen again.
-    in_hand.extend(claimed.claims.iter().zip(lanes).map(|(claim, lane)| {
-        (claim.key.seq, InHand { lane, renewed: false, called_off: Arc::clone(&claim.called_off) })
-    }));
+    let in_hand = memory.in_hand.entry(handler).or_default();
+    for (claim, Candidate { lane, fresh, .. }) in claimed.claims.iter().zip(taken) {
+        if let Some(fresh) = &fresh {
+            memory.fresh.take(handler, fresh);
+        }
+        let called_off = Arc::clone(&claim.called_off);
+        in_hand.insert(claim.key.seq, InHand { lane, renewed: false, called_off, fresh });
+    }
     Ok(claimed)
 }
 
+/// What is pending, not in hand and first of its lane, oldest first: `limit` of them and one more to tell when it is due.
+fn candidates(db: &Connection, memory: &Memory, handler: HandlerId, limit: usize) -> Result<Vec<Candidate>> {
+    let none = HashMap::new();
+    let in_hand = memory.in_hand.get(&handler).unwrap_or(&none);
+    let busy: HashSet<i64> = in_hand.values().filter_map(|claim| claim.lane).collect();
+    let is_free = |lane: Option<i64>| lane.is_none_or(|lane| !busy.contains(&lane));
+    let fresh = memory.fresh.ready(handler).filter(|one| is_free(one.lane)).take(limit + 1);
+    let mut found: Vec<_> = fresh
+        .map(|one| Candidate {
+            due: one.due,
+            rank: one.seq,
+            seq: one.seq,
+            attempts: 0,
+            lane: one.lane,
+            fresh: Some(one.clone()),
+        })
+        .collect();
+    if memory.tally.shelved.get(&handler).is_none_or(|count| *count == 0) {
+        return Ok(found);
+    }
+    let fresh = found.len();
+    let mut statement = db.prepare_cached(CLAIM)?;
+    // What is in hand stands among the first, so it is read again.
+    let mut rows = statement.query(params![handler.0, limit + in_hand.len() + 1])?;
+    while let Some(row) = rows.next()? {
+        let one = candidate(row)?;
+        if !in_hand.contains_key(&one.seq) && is_free(one.lane) {
+            found.push(one);
+        }
+        if found.len() > fresh + limit {
+            break;
+        }
+    }
+    found.sort_by_key(|one| (one.due, one.rank));
+    Ok(found)
+}
+
+fn candidate(row: &Row<'_>) -> Result<Candidate> {
+    Ok(Candidate {
+        seq: row.get(0)?,
+        due: Timestamp::from_millis(row.get(1)?),
+        attempts: row.get(2)?,
+        lane: row.get(3)?,
+        rank: row.get(4)?,
+        fresh: None,
+    })
+}
+
 /// What may be claimed, first come first.
-const CLAIM: &str =
-    "SELECT event, due, attempts, lane FROM deliveries WHERE handler = ?1 AND state = 0 ORDER BY due, rank LIMIT ?2";
+const CLAIM: &str = "SELECT event, due, attempts, lane, rank FROM deliveries WHERE handler = ?1 AND state = 0 \
+    ORDER BY due, rank LIMIT ?2";
 
 /// Records what came of an attempt. A delivery that was dropped meanwhile stays dropped; one that was given a fresh
 /// allowance meanwhile keeps it, and stays due at once.
 pub(in crate::store) fn settle(tx: &mut Tx<'_>, key: ClaimKey, settlement: &Settlement) -> Result<()> {
+    if let Some(lane) = lane_if_fresh(tx, key) {
+        if *settlement == Settlement::Done {
+            return settle_fresh(tx, key, lane);
+        }
+        shelve(tx, key.handler, Which::of(lane, key.seq))?;
+    }
     let renewed = tx.is_renewed(key);
     let (state, due, error) = match settlement {
         Settlement::Done => (DONE, None, None),
@@ -154,10 +233,120 @@ pub(in crate::store) fn settle(tx: &mut Tx<'_>, key: ClaimKey, settlement: &Sett
         }
         Some(lane) => {
             tx.pending(key.handler, -1);
+            tx.shelved(key.handler, -1);
             tx.dead(key.handler, i64::from(state == DEAD));
             promote(tx, key.handler, lane)
         }
     }
+}
+
+/// The lane of a claimed delivery, if it is still fresh.
+#[expect(clippy::option_option, reason = "fresh or not, and if fresh in a lane or not")]
+fn lane_if_fresh(tx: &Tx<'_>, key: ClaimKey) -> Option<Option<i64>> {
+    let claim = tx.memory.in_hand.get(&key.handler)?.get(&key.seq)?;
+    let lane = claim.fresh.as_ref()?.lane;
+    let shelved = tx.effects.fresh.shelved.contains(&(key.handler, Which::of(lane, key.seq)));
+    (!shelved).then_some(lane)
+}
+
+/// A delivery that was made at once: it was in no index, so none changes.
+fn settle_fresh(tx: &mut Tx<'_>, key: ClaimKey, lane: Option<i64>) -> Result<()> {
+    tx.db
+        .prepare_cached(
+            "UPDATE deliveries SET state = 1, attempts = 1, updated_at = ?3 WHERE event = ?1 AND handler = ?2 AND state = 5",
+        )?
+        .execute(params![key.seq, key.handler.0, tx.now.millis()])?;
+    tx.effects.settled.push(key);
+    tx.effects.fresh.ended.push((key, lane));
+    tx.pending(key.handler, -1);
+    count_in_lane(tx, key.handler, lane, -1);
+    if tx.any_shelved(key.handler) { promote(tx, key.handler, lane) } else { Ok(()) }
+}
+
+/// Has the indexes keep deliveries that were fresh.
+fn shelve(tx: &mut Tx<'_>, handler: HandlerId, which: Which) -> Result<()> {
+    let fresh = &mut tx.effects.fresh;
+    let mut places = Vec::new();
+    if !fresh.shelved.contains(&(handler, which)) {
+        let ended = |seq: &i64| fresh.ended.iter().any(|(key, _)| *key == ClaimKey { handler, seq: *seq });
+        places = tx.memory.fresh.places_of(handler, which);
+        places.retain(|seq| !ended(seq));
+    }
+    let is_meant = |one: &FreshDelivery| Which::of(one.lane, one.seq) == which;
+    places.extend(fresh.added.iter().filter(|(own, one)| *own == handler && is_meant(one)).map(|(_, one)| one.seq));
+    fresh.added.retain(|(own, one)| *own != handler || !is_meant(one));
+    fresh.shelved.push((handler, which));
+    if let Which::Lane(lane) = which {
+        let before = i64::try_from(tx.memory.fresh.in_lane(handler, lane)).unwrap_or(i64::MAX);
+        fresh.more_in_lane.insert((handler, lane), -before);
+    }
+    for (at, seq) in places.iter().enumerate() {
+        set_state(tx, ClaimKey { handler, seq: *seq }, if at == 0 { READY } else { BLOCKED })?;
+        tx.shelved(handler, 1);
+    }
+    if !places.is_empty() {
+        tx.wake(handler);
+    }
+    Ok(())
+}
+
+/// Shelves what a former process left fresh, before anything is claimed.
+pub(super) fn shelve_left_over(db: &Connection) -> Result<()> {
+    let left: Vec<(i64, i64, Option<i64>)> = db
+        .prepare(
+            "SELECT event, handler, lane FROM deliveries \
+             WHERE event >= (SELECT value FROM meta WHERE key = 'fresh_from') AND state = 5 ORDER BY event",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_>>()?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let tx = db.unchecked_transaction()?;
+    let mut lanes = HashSet::new();
+    for (seq, handler, lane) in left {
+        // What is shelved of the same lane is younger, and blocked.
+        let first = lane.is_none_or(|lane| lanes.insert((handler, lane)));
+        tx.prepare_cached("UPDATE deliveries SET state = ?3 WHERE event = ?1 AND handler = ?2")?.execute([
+            seq,
+            handler,
+            if first { READY } else { BLOCKED },
+        ])?;
+    }
+    tx.commit()
+}
+
+/// Keeps the rows few that may be fresh: shelves what has fallen far behind, and writes down from where on they are.
+pub(super) fn keep_near(tx: &mut Tx<'_>) -> Result<()> {
+    let next_seq = tx.memory.next_seq;
+    let far: Vec<_> = tx.memory.fresh.stragglers(next_seq).take(SHELVED_AT_ONCE).collect();
+    for (handler, which) in far {
+        shelve(tx, handler, which)?;
+    }
+    let added = || tx.effects.fresh.added.first().map(|(_, one)| one.seq);
+    let from = tx.memory.fresh.oldest().or_else(added).unwrap_or(next_seq);
+    if from - tx.memory.fresh.noted_from >= NOTED_EVERY {
+        tx.db.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'fresh_from'")?.execute([from])?;
+        tx.effects.fresh.noted_from = Some(from);
+    }
+    Ok(())
+}
+
+/// Stragglers, or lanes of them, shelved by one transaction.
+const SHELVED_AT_ONCE: usize = 64;
+/// Events after which it is written down anew where the fresh deliveries begin.
+const NOTED_EVERY: i64 = if cfg!(test) { 3 } else { 4096 };
+
+/// Counts how many fresh deliveries more a lane has.
+fn count_in_lane(tx: &mut Tx<'_>, handler: HandlerId, lane: Option<i64>, more: i64) {
+    if let Some(lane) = lane {
+        *tx.effects.fresh.more_in_lane.entry((handler, lane)).or_default() += more;
+    }
+}
+
+fn fresh_in_lane(tx: &Tx<'_>, handler: HandlerId, lane: i64) -> i64 {
+    let more = tx.effects.fresh.more_in_lane.get(&(handler, lane)).copied().unwrap_or(0);
+    i64::try_from(tx.memory.fresh.in_lane(handler, lane)).unwrap_or(i64::MAX) + more
 }
 
 /// The outcome of an attempt whose delivery was decided by a person while it ran, or pruned.
@@ -177,7 +366,7 @@ fn record_only(tx: &mut Tx<'_>, key: ClaimKey, error: Option<&str>) -> Result<()
 
 /// Makes the next of a lane the first, unless it has one, and has it looked at.
 fn promote(tx: &mut Tx<'_>, handler: HandlerId, lane: Option<i64>) -> Result<()> {
-    let Some(lane) = lane else {
+    let Some(lane) = lane.filter(|lane| fresh_in_lane(tx, handler, *lane) == 0) else {
         return Ok(());
     };
     let next: Option<i64> =
@@ -232,19 +421,19 @@ pub(in crate::store) fn judge(tx: &mut Tx<'_>, id: EventId, handler: &str, verdi
     let found = tx
         .db
         .prepare_cached(
-            "SELECT d.event, d.handler, d.state FROM deliveries d JOIN events e ON e.seq = d.event \
+            "SELECT d.event, d.handler FROM deliveries d JOIN events e ON e.seq = d.event \
              JOIN handlers h ON h.id = d.handler WHERE e.id = ?1 AND h.name = ?2",
         )?
         .query_row(params![id.as_bytes(), handler], |row| {
-            Ok((ClaimKey { seq: row.get(0)?, handler: HandlerId(row.get(1)?) }, row.get::<_, i64>(2)?))
+            Ok(ClaimKey { seq: row.get(0)?, handler: HandlerId(row.get(1)?) })
         })
         .optional()?;
-    let Some((key, state)) = found else {
+    let Some(key) = found else {
         return Ok(Judged::Unknown);
     };
-    if state == DONE {
+    let Some(state) = state_at_rest(tx, key)?.filter(|state| *state != DONE) else {
         return Ok(Judged::WasDone);
-    }
+    };
     apply(tx, key, state, verdict)?;
     let now = of_event(tx.db, key.seq)?.into_iter().find(|delivery| delivery.handler == handler);
     Ok(now.map_or(Judged::Unknown, Judged::Is))
@@ -278,17 +467,31 @@ pub(in crate::store) fn judge_all(
 ) -> Result<u64> {
     let mut changed = 0;
     for key in keys {
-        let now = tx
-            .db
-            .prepare_cached("SELECT state FROM deliveries WHERE event = ?1 AND handler = ?2")?
-            .query_row(params![key.seq, key.handler.0], |row| row.get(0))
-            .optional()?;
+        let now = state_at_rest(tx, *key)?;
         let Some(now) = now.filter(|now| *now != DONE && state.is_none_or(|state| state == state_of(*now))) else {
             continue;
         };
         changed += u64::from(apply(tx, *key, now, verdict)?);
     }
     Ok(changed)
+}
+
+/// The state of a delivery a person decides about. Nothing of its lane is fresh then.
+fn state_at_rest(tx: &mut Tx<'_>, key: ClaimKey) -> Result<Option<i64>> {
+    let look = |tx: &Tx<'_>| -> Result<Option<(i64, Option<i64>)>> {
+        tx.db
+            .prepare_cached("SELECT state, lane FROM deliveries WHERE event = ?1 AND handler = ?2")?
+            .query_row(params![key.seq, key.handler.0], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+    };
+    let Some((state, lane)) = look(tx)? else {
+        return Ok(None);
+    };
+    if state != FRESH && lane.is_none_or(|lane| fresh_in_lane(tx, key.handler, lane) == 0) {
+        return Ok(Some(state));
+    }
+    shelve(tx, key.handler, Which::of(lane, key.seq))?;
+    Ok(look(tx)?.map(|(state, _)| state))
 }
 
 fn state_of(stored: i64) -> DeliveryState {
@@ -317,6 +520,7 @@ fn drop_one(tx: &mut Tx<'_>, key: ClaimKey, state: i64) -> Result<()> {
     }
     tx.effects.dropped.push(key);
     tx.pending(key.handler, -1);
+    tx.shelved(key.handler, -1);
     promote(tx, key.handler, lane)
 }
 
@@ -334,6 +538,7 @@ fn retry_one(tx: &mut Tx<'_>, key: ClaimKey, state: i64) -> Result<()> {
         _ => {}
     }
     tx.pending(key.handler, 1);
+    tx.shelved(key.handler, 1);
     let lane = set_state(tx, key, BLOCKED)?;
     enter_lane(tx, key, lane)
 }
@@ -402,7 +607,9 @@ pub(in crate::store) fn list(
 pub(in crate::store) fn oldest_pending(db: &Connection, handler: HandlerId) -> Result<Option<Timestamp>> {
     const LANES_MAX: i64 = 10_000;
     let oldest = "SELECT e.received_at FROM events e WHERE e.seq = (SELECT min(event) FROM \
-                  (SELECT event FROM deliveries WHERE handler = ?1 AND state = 0 ORDER BY due LIMIT ?2))";
+                  (SELECT event FROM (SELECT event FROM deliveries WHERE handler = ?1 AND state = 0 ORDER BY due LIMIT ?2) \
+                   UNION ALL SELECT min(event) FROM deliveries WHERE handler = ?1 AND state = 5 \
+                   AND event >= (SELECT value FROM meta WHERE key = 'fresh_from')))";
     let received_at = db.prepare_cached(oldest)?.query_row([handler.0, LANES_MAX], |row| row.get(0)).optional()?;
     Ok(received_at.map(Timestamp::from_millis))
 }
@@ -419,7 +626,7 @@ fn conditions(filter: &DeliveryFilter, cursor: Option<(&'static str, (i64, i64))
         values.push(Sql::from(name.clone()));
     }
     clauses.extend(filter.state.map(|state| match state {
-        DeliveryState::Pending => "d.state IN (0, 4)",
+        DeliveryState::Pending => "d.state IN (0, 4, 5)",
         DeliveryState::Done => "d.state = 1",
         DeliveryState::Dead => "d.state = 2",
         DeliveryState::Dropped => "d.state = 3",

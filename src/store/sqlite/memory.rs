@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::Connection;
 
 use super::super::model::{ClaimKey, HandlerId};
+use super::fresh::{self, Fresh, FreshDelivery, Which};
 use super::identities::{self, Unfiled};
 use crate::clock::Timestamp;
 use crate::event::Reason;
@@ -24,6 +25,8 @@ pub(super) struct Memory {
     pub(super) any_forgotten: bool,
     /// Identities that are not in their table yet.
     pub(super) unfiled: Unfiled,
+    /// Deliveries that stand in no index.
+    pub(super) fresh: Fresh,
 }
 
 /// A delivery that was claimed and not settled.
@@ -35,12 +38,16 @@ pub(super) struct InHand {
     pub(super) renewed: bool,
     /// Tells whoever holds it that a person has dropped the delivery meanwhile.
     pub(super) called_off: Arc<AtomicBool>,
+    /// Where it goes back to if it is fresh.
+    pub(super) fresh: Option<FreshDelivery>,
 }
 
 /// How much is pending, dead and refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) struct Tally {
     pub(in crate::store) pending: BTreeMap<HandlerId, i64>,
+    /// Those of the pending that stand in the indexes.
+    pub(in crate::store) shelved: BTreeMap<HandlerId, i64>,
     pub(in crate::store) dead: BTreeMap<HandlerId, i64>,
     /// Count and bytes.
     pub(in crate::store) refused: BTreeMap<Reason, (i64, i64)>,
@@ -69,37 +76,58 @@ pub(super) struct Effects {
     pub(super) settled: Vec<ClaimKey>,
     pub(super) forgot: bool,
     pub(super) identities: identities::Changes,
+    pub(super) fresh: fresh::Changes,
 }
 
 impl Memory {
+    /// Takes back a claim whose attempt was not made.
     pub(super) fn put_back(&mut self, key: ClaimKey) {
-        if let Some(claims) = self.in_hand.get_mut(&key.handler) {
-            claims.remove(&key.seq);
+        let claim = self.in_hand.get_mut(&key.handler).and_then(|claims| claims.remove(&key.seq));
+        if let Some(fresh) = claim.and_then(|claim| claim.fresh) {
+            self.fresh.put_back(key.handler, fresh);
         }
     }
 
-    /// Makes the effects of a committed transaction true.
-    pub(super) fn apply(&mut self, effects: Effects) {
-        self.tally.add(&effects.tally);
-        self.unfiled.apply(effects.identities, self.next_seq);
-        self.any_forgotten |= effects.forgot;
-        for key in &effects.renewed {
+    /// Makes the effects of a committed transaction true. Returns for whom there may be something now.
+    pub(super) fn apply(&mut self, effects: Effects) -> BTreeSet<HandlerId> {
+        let Effects { tally, mut wake, renewed, dropped, settled, forgot, identities, fresh } = effects;
+        self.tally.add(&tally);
+        self.any_forgotten |= forgot;
+        self.unfiled.apply(identities, self.next_seq);
+        for (handler, which) in &fresh.shelved {
+            self.shelve_in_hand(*handler, *which);
+        }
+        wake.extend(self.fresh.apply(fresh));
+        for key in &renewed {
             if let Some(claim) = self.in_hand.get_mut(&key.handler).and_then(|claims| claims.get_mut(&key.seq)) {
                 claim.renewed = true;
             }
         }
-        for key in &effects.dropped {
+        for key in &dropped {
             if let Some(claim) = self.in_hand.get(&key.handler).and_then(|claims| claims.get(&key.seq)) {
                 claim.called_off.store(true, Ordering::Relaxed);
             }
         }
-        effects.settled.iter().for_each(|key| self.put_back(*key));
+        for key in &settled {
+            self.in_hand.get_mut(&key.handler).and_then(|claims| claims.remove(&key.seq));
+        }
+        wake
+    }
+
+    /// A claim whose delivery was shelved has no fresh place to go back to.
+    fn shelve_in_hand(&mut self, handler: HandlerId, which: Which) {
+        for seq in self.fresh.places_of(handler, which) {
+            if let Some(claim) = self.in_hand.get_mut(&handler).and_then(|claims| claims.get_mut(&seq)) {
+                claim.fresh = None;
+            }
+        }
     }
 }
 
 impl Tally {
     pub(super) fn add(&mut self, change: &Self) {
         change.pending.iter().for_each(|(handler, n)| *self.pending.entry(*handler).or_default() += n);
+        change.shelved.iter().for_each(|(handler, n)| *self.shelved.entry(*handler).or_default() += n);
         change.dead.iter().for_each(|(handler, n)| *self.dead.entry(*handler).or_default() += n);
         for (reason, (count, bytes)) in &change.refused {
             let sum = self.refused.entry(*reason).or_default();
@@ -123,6 +151,16 @@ impl Tx<'_> {
 
     pub(super) fn pending(&mut self, handler: HandlerId, change: i64) {
         *self.effects.tally.pending.entry(handler).or_default() += change;
+    }
+
+    pub(super) fn shelved(&mut self, handler: HandlerId, change: i64) {
+        *self.effects.tally.shelved.entry(handler).or_default() += change;
+    }
+
+    /// Whether any pending delivery of a handler stands in the indexes.
+    pub(super) fn any_shelved(&self, handler: HandlerId) -> bool {
+        let of = |tally: &Tally| tally.shelved.get(&handler).copied().unwrap_or(0);
+        of(&self.memory.tally) + of(&self.effects.tally) > 0
     }
 
     pub(super) fn dead(&mut self, handler: HandlerId, change: i64) {

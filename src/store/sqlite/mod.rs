@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod events;
+mod fresh;
 mod identities;
 mod memory;
 mod prune;
@@ -140,6 +141,7 @@ impl Sqlite {
         sync_directories(&database.path)?;
         let handlers: Vec<_> =
             opening.handlers.iter().map(|name| register(&db, name)).collect::<rusqlite::Result<_>>()?;
+        deliveries::shelve_left_over(&db)?;
         let memory = recall(&db)?;
         let shared = Arc::new(Shared {
             health: Health::new(opening.stall),
@@ -330,6 +332,7 @@ fn recall(db: &Connection) -> rusqlite::Result<memory::Memory> {
     };
     count("SELECT handler, count(*) FROM deliveries WHERE state = 2 GROUP BY handler", |t| &mut t.dead)?;
     count(PENDING, |t| &mut t.pending)?;
+    count(PENDING, |t| &mut t.shelved)?;
     let mut statement = db.prepare("SELECT reason, count(*), sum(length(body)) FROM quarantine GROUP BY reason")?;
     let refused = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, (row.get(1)?, row.get(2)?))))?;
     for row in refused {
@@ -344,8 +347,11 @@ fn recall(db: &Connection) -> rusqlite::Result<memory::Memory> {
         next_seq: db.query_row(highest, [], |row| row.get::<_, i64>(0))? + 1,
         any_forgotten: db.prepare("SELECT 1 FROM forgotten LIMIT 1")?.exists([])?,
         unfiled: identities::Unfiled::recall(db)?,
+        fresh: fresh::Fresh::new(db.query_row(FRESH_FROM, [], |row| row.get(0))?),
     })
 }
+
+const FRESH_FROM: &str = "SELECT value FROM meta WHERE key = 'fresh_from'";
 
 /// Each part is answered by a partial index: nothing that is done is looked at.
 const PENDING: &str = "

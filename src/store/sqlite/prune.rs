@@ -71,7 +71,7 @@ pub(in crate::store) fn drop_forgotten(tx: &mut Tx<'_>, before: Timestamp) -> Re
 
 fn candidates(db: &Connection, after: i64) -> Result<Vec<Candidate>> {
     db.prepare_cached(
-        "SELECT seq, received_at, EXISTS (SELECT 1 FROM deliveries d WHERE d.event = seq AND d.state IN (0, 2, 4)) \
+        "SELECT seq, received_at, EXISTS (SELECT 1 FROM deliveries d WHERE d.event = seq AND d.state IN (0, 2, 4, 5)) \
          FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     )?
     .query_map([after, STEP], |row| Ok(Candidate { seq: row.get(0)?, received_at: row.get(1)?, owed: row.get(2)? }))?

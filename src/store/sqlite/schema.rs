@@ -13,7 +13,7 @@ pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 /// - `seq` is the order of storing, `identity` what makes copies equal (own time, natural key, content).
 /// - Times are milliseconds since 1970 in UTC.
 /// - `deliveries.state`: 0 pending and first of its lane, 4 pending behind another of its lane, 1 done, 2 dead,
-///   3 dropped. `lane` is a digest of (domain, app, stream), null where it waits for none; `rank` its place in there.
+///   3 dropped, since version 2 also 5 pending and in no index. `lane` is a digest of (domain, app, stream), null where it waits for none; `rank` its place in there.
 /// - `forgotten` holds identities of events that were pruned inside the window in which copies are recognised.
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -74,11 +74,12 @@ CREATE INDEX quarantine_by_time ON quarantine (received_at);
 ";
 
 /// Identities leave the events' own index for a table that is filled in sorted runs: `identities` holds those of all
-/// events before the place `filed_before`, and of some behind it.
+/// events before the place `filed_before`, and of some behind it. No delivery before the place `fresh_from` is fresh.
 const VERSION_2: &str = "
 CREATE TABLE identities (identity BLOB PRIMARY KEY, event INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO identities SELECT identity, seq FROM events ORDER BY identity;
 INSERT INTO meta SELECT 'filed_before', coalesce(max(seq), 0) + 1 FROM events;
+INSERT INTO meta SELECT 'fresh_from', coalesce(max(seq), 0) + 1 FROM events;
 
 ALTER TABLE events RENAME TO former_events;
 CREATE TABLE events (

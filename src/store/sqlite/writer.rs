@@ -129,16 +129,18 @@ impl Writer {
         let mut tx = Tx { db, memory: &mut self.memory, effects, now: self.clock.now(), bounds: self.bounds };
         let done = run_all(&mut tx, jobs, care).and_then(|failures| {
             identities::file(&mut tx)?;
+            deliveries::keep_near(&mut tx)?;
             db.prepare_cached("COMMIT")?.execute([])?;
             Ok(failures)
         });
         let effects = tx.effects;
         match done {
             Ok(failures) => {
-                let wake = effects.wake.clone();
-                self.memory.apply(effects);
+                let wake = self.memory.apply(effects);
                 self.shared.publish(&self.memory.tally);
-                wake.iter().for_each(|handler| self.wake(*handler));
+                for handler in wake {
+                    self.wake(handler);
+                }
                 Ok(failures)
             }
             Err(error) => {
