@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
+
 /// A JSON value: a slice of valid JSON text without blanks around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'a>(&'a str);
@@ -99,7 +101,7 @@ impl<'a> Value<'a> {
             return Cow::Borrowed(self.0.as_bytes());
         }
         let inner = &self.0.as_bytes()[1..self.0.len() - 1];
-        if inner.contains(&b'\\') { Cow::Owned(unescape(inner)) } else { Cow::Borrowed(inner) }
+        if memchr(b'\\', inner).is_some() { Cow::Owned(unescape(inner)) } else { Cow::Borrowed(inner) }
     }
 
     /// Appends the value without the blanks between its tokens, so that it fits on one line.
@@ -188,12 +190,13 @@ fn is_blank(c: char) -> bool {
 /// The place behind the closing quote of the string that opens at `start`.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += found + 1;
+        if bytes[at - 1] == b'"' {
+            return at;
         }
+        // Whatever is escaped ends nothing.
+        at += 1;
     }
     bytes.len()
 }
