@@ -31,6 +31,8 @@ const ADMIN_END: Duration = Duration::from_millis(500);
 const STORE_END: Duration = Duration::from_secs(2);
 /// How often the store is asked to forget what is due to be forgotten.
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
+/// For the first time it is asked soon: a service that never lives for a minute must forget, too.
+const PRUNE_FIRST: Duration = Duration::from_secs(1);
 
 /// A service that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -280,8 +282,9 @@ async fn serve(name: &str, serving: impl Future<Output = io::Result<()>>) {
 }
 
 async fn prune(store: Store) {
+    let mut wait = PRUNE_FIRST;
     loop {
-        tokio::time::sleep(PRUNE_EVERY).await;
+        tokio::time::sleep(std::mem::replace(&mut wait, PRUNE_EVERY)).await;
         match store.prune().await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "events pruned"),

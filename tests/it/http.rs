@@ -40,9 +40,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, read: Vec::new() }
+        Self::try_open(address).await.unwrap()
+    }
+
+    /// Fails when nobody listens there any more.
+    pub(crate) async fn try_open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, read: Vec::new() })
     }
 
     /// Fails when the other side has gone.
@@ -151,7 +156,12 @@ pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)], body
 
 /// One request on a connection of its own.
 pub(crate) async fn ask(address: SocketAddr, bytes: &[u8]) -> Response {
-    let mut connection = Connection::open(address).await;
-    connection.send(bytes).await;
-    connection.response().await.expect("an answer")
+    try_ask(address, bytes).await.expect("an answer")
+}
+
+/// The same; none when the other side has gone.
+pub(crate) async fn try_ask(address: SocketAddr, bytes: &[u8]) -> Option<Response> {
+    let mut connection = Connection::try_open(address).await.ok()?;
+    connection.try_send(bytes).await.ok()?;
+    connection.response().await
 }

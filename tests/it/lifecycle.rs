@@ -123,6 +123,19 @@ fn copy_of(app: &TestApp) -> tempfile::TempDir {
 }
 
 #[tokio::test]
+async fn what_is_due_to_be_forgotten_is_forgotten_soon_after_a_start() {
+    let app = TestApp::start().await;
+    app.accept_signed(&push("room", 1)).await;
+    app.clock.advance(Duration::from_hours(31 * 24));
+    app.accept_signed(&push("room", 2)).await;
+    // A service that ends before its first minute is over, and begins again.
+    let app = app.leave().await.start().await;
+    eventually("pruned", async || (app.events().await.len() == 1).then_some(())).await;
+    assert_eq!(app.events().await[0]["sequence"], push("room", 2)["sequence"]);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn from_the_start_of_a_stop_probes_are_red_and_callbacks_still_taken() {
     let mut app = Setup::new().configured(|config| config.server.drain_delay = Duration::from_secs(2)).start().await;
     let healthz = async |app: &TestApp| ask(app.callbacks, &request("GET", "/healthz", &[], b"")).await.status;

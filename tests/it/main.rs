@@ -5,7 +5,6 @@ mod admin;
 mod answers;
 mod app;
 mod callbacks;
-mod crash;
 mod dispatch;
 mod duplicates;
 mod http;
