@@ -21,9 +21,11 @@
 //! open meet no faults. It is an own crate because speaking to SQLite as a disk takes `unsafe`, which the service forbids
 //! itself.
 
+mod memory;
 mod state;
 mod vfs;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +140,28 @@ impl Disk {
     /// As good as new. What hangs or takes its time goes on at once.
     pub fn heal(&self) {
         self.state.heal();
+    }
+
+    /// From now on it is known what of the files that are opened would survive a power cut. It is kept in memory.
+    pub fn remember(&self) {
+        self.state.memory.begin();
+    }
+
+    /// Writes the files as they would be after a power cut now into another directory, without those below: nothing that
+    /// was written since the last sync of its file is there, and nothing that a sync which failed was to make last. That
+    /// a later sync did not fail makes no difference, as Linux takes what it could not write for written. Removals last
+    /// at once.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be written there.
+    ///
+    /// # Panics
+    ///
+    /// If [`remember`](Self::remember) was never called.
+    pub fn survivors(&self, into: &Path) -> io::Result<()> {
+        assert!(self.state.memory.is_on(), "call `remember` before the files are opened");
+        self.state.memory.write_to(into)
     }
 
     /// What has been asked of the disk so far.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::ffi;
 
+use crate::memory::Memory;
+
 /// What SQLite asks of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -116,6 +118,7 @@ pub(crate) enum Outcome {
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
+    pub(crate) memory: Memory,
     told: Mutex<Told>,
     changed: Condvar,
 }

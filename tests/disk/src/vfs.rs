@@ -11,14 +11,21 @@ use std::sync::{Arc, Once, OnceLock, PoisonError, RwLock};
 
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs};
 
+use crate::memory::Change;
 use crate::state::{Op, Outcome, State};
 
 /// An open file. The real one follows it.
 #[repr(C)]
 struct File {
     base: sqlite3_file,
-    /// From [`Arc::into_raw`], given back at the close; null where no disk covers the file.
-    disk: *const State,
+    /// From [`Box::into_raw`], given back at the close; null where no disk covers the file.
+    covered: *mut Covered,
+}
+
+/// A file on a disk of ours.
+struct Covered {
+    disk: Arc<State>,
+    path: PathBuf,
 }
 
 /// The disk that was the default before us. SQLite keeps it for the life of the process.
@@ -65,7 +72,7 @@ pub(crate) fn uncover(directory: &Path, state: &Arc<State>) {
 }
 
 /// The disk of the innermost directory that covers a file.
-fn covering(name: *const c_char) -> Option<Arc<State>> {
+fn covering(name: *const c_char) -> Option<Covered> {
     if name.is_null() {
         return None;
     }
@@ -73,7 +80,8 @@ fn covering(name: *const c_char) -> Option<Arc<State>> {
     let name = Path::new(unsafe { CStr::from_ptr(name) }.to_str().ok()?);
     let covered = COVERED.read().unwrap_or_else(PoisonError::into_inner);
     let found = covered.iter().filter(|(directory, _)| name.starts_with(directory));
-    found.max_by_key(|(directory, _)| directory.components().count()).map(|(_, state)| Arc::clone(state))
+    let (_, disk) = found.max_by_key(|(directory, _)| directory.components().count())?;
+    Some(Covered { disk: Arc::clone(disk), path: name.to_owned() })
 }
 
 fn shim(real: &sqlite3_vfs) -> sqlite3_vfs {
@@ -115,12 +123,12 @@ unsafe extern "C" fn open(
     mut flags: c_int,
     out_flags: *mut c_int,
 ) -> c_int {
-    let disk = covering(name);
+    let covered = covering(name);
     // SAFETY: `file` points to as many bytes as `szOsFile` asked for, which is ours and then the real one's.
     unsafe {
         // Null methods tell SQLite that there is nothing to close.
         (*file).pMethods = ptr::null();
-        if let Some(disk) = &disk {
+        if let Some(Covered { disk, path }) = &covered {
             if let Outcome::Fail { code, .. } = disk.meet(Op::Open, || false) {
                 return code;
             }
@@ -128,6 +136,7 @@ unsafe extern "C" fn open(
                 flags &= !(ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE);
                 flags |= ffi::SQLITE_OPEN_READONLY;
             }
+            disk.memory.opened(path);
         }
         let real = real_file(file);
         (*real).pMethods = ptr::null();
@@ -135,7 +144,8 @@ unsafe extern "C" fn open(
         let code = open(real_vfs(), name, real, flags, out_flags);
         let methods = (*real).pMethods;
         if code == ffi::SQLITE_OK {
-            (*file.cast::<File>()).disk = disk.map_or(ptr::null(), Arc::into_raw);
+            (*file.cast::<File>()).covered =
+                covered.map_or(ptr::null_mut(), |covered| Box::into_raw(Box::new(covered)));
             (*file).pMethods = &raw const *match (*methods).iVersion {
                 ..2 => &METHODS_1,
                 2 => &METHODS_2,
@@ -151,10 +161,11 @@ unsafe extern "C" fn open(
 }
 
 unsafe extern "C" fn delete(_: *mut sqlite3_vfs, name: *const c_char, sync_directory: c_int) -> c_int {
-    if let Some(disk) = covering(name)
-        && let Outcome::Fail { code, .. } = disk.meet(Op::Delete, || false)
-    {
-        return code;
+    if let Some(Covered { disk, path }) = covering(name) {
+        if let Outcome::Fail { code, .. } = disk.meet(Op::Delete, || false) {
+            return code;
+        }
+        disk.memory.deleted(&path);
     }
     // SAFETY: the arguments are the caller's, for the disk they are meant for.
     unsafe { (*real_vfs()).xDelete.map_or(ffi::SQLITE_IOERR_DELETE, |f| f(real_vfs(), name, sync_directory)) }
@@ -229,14 +240,14 @@ unsafe fn real_file(file: *mut sqlite3_file) -> *mut sqlite3_file {
     unsafe { file.cast::<File>().add(1).cast() }
 }
 
-/// What becomes of an operation on an open file.
+/// An open file on a disk of ours.
 ///
 /// # Safety
 ///
-/// `file` must have been opened by [`open`] and not be closed.
-unsafe fn meet(file: *mut sqlite3_file, op: Op, grows: impl FnOnce() -> bool) -> Outcome {
-    // SAFETY: an open file holds its disk.
-    unsafe { (*file.cast::<File>()).disk.as_ref() }.map_or(Outcome::Pass, |disk| disk.meet(op, grows))
+/// `file` must have been opened by [`open`] and not be closed as long as what is returned is used.
+unsafe fn covered<'a>(file: *mut sqlite3_file) -> Option<&'a Covered> {
+    // SAFETY: an open file holds what covers it.
+    unsafe { (*file.cast::<File>()).covered.as_ref() }
 }
 
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
@@ -244,9 +255,9 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
     unsafe {
         let real = real_file(file);
         let code = (*(*real).pMethods).xClose.map_or(ffi::SQLITE_OK, |f| f(real));
-        let disk = std::mem::replace(&mut (*file.cast::<File>()).disk, ptr::null());
-        if !disk.is_null() {
-            drop(Arc::from_raw(disk));
+        let covered = std::mem::replace(&mut (*file.cast::<File>()).covered, ptr::null_mut());
+        if !covered.is_null() {
+            drop(Box::from_raw(covered));
         }
         code
     }
@@ -255,7 +266,9 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
 unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, count: c_int, offset: sqlite3_int64) -> c_int {
     // SAFETY: the file is open, and the arguments are the caller's.
     unsafe {
-        if let Outcome::Fail { code, .. } = meet(file, Op::Read, || false) {
+        if let Some(Covered { disk, .. }) = covered(file)
+            && let Outcome::Fail { code, .. } = disk.meet(Op::Read, || false)
+        {
             return code;
         }
         let real = real_file(file);
@@ -269,29 +282,37 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
         let real = real_file(file);
         let write =
             |count| (*(*real).pMethods).xWrite.map_or(ffi::SQLITE_IOERR_WRITE, |f| f(real, from, count, offset));
+        let Some(Covered { disk, path }) = covered(file) else {
+            return write(count);
+        };
         let grows = || {
             let mut size = 0;
             let code = (*(*real).pMethods).xFileSize.map_or(ffi::SQLITE_IOERR_FSTAT, |f| f(real, &raw mut size));
             code == ffi::SQLITE_OK && offset + sqlite3_int64::from(count) > size
         };
-        match meet(file, Op::Write, grows) {
-            Outcome::Pass => write(count),
-            Outcome::Fail { code, arriving } => {
-                let arriving = c_int::try_from(arriving).unwrap_or(count).min(count);
-                if arriving > 0 {
-                    write(arriving);
-                }
-                code
-            }
+        let (arriving, failure) = match disk.meet(Op::Write, grows) {
+            Outcome::Pass => (count, None),
+            Outcome::Fail { code, arriving } => (c_int::try_from(arriving).unwrap_or(count).min(count), Some(code)),
+        };
+        let written = if arriving > 0 { write(arriving) } else { ffi::SQLITE_OK };
+        if disk.memory.is_on()
+            && let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(arriving))
+        {
+            let bytes = std::slice::from_raw_parts(from.cast::<u8>(), length).to_vec();
+            disk.memory.changed(path, Change::Write { offset, bytes });
         }
+        failure.unwrap_or(written)
     }
 }
 
 unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c_int {
     // SAFETY: the file is open, and the arguments are the caller's.
     unsafe {
-        if let Outcome::Fail { code, .. } = meet(file, Op::Truncate, || false) {
-            return code;
+        if let Some(Covered { disk, path }) = covered(file) {
+            if let Outcome::Fail { code, .. } = disk.meet(Op::Truncate, || false) {
+                return code;
+            }
+            disk.memory.changed(path, Change::Truncate { size: usize::try_from(size).unwrap_or(0) });
         }
         let real = real_file(file);
         (*(*real).pMethods).xTruncate.map_or(ffi::SQLITE_IOERR_TRUNCATE, |f| f(real, size))
@@ -301,11 +322,15 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c
 unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     // SAFETY: the file is open, and the arguments are the caller's.
     unsafe {
-        if let Outcome::Fail { code, .. } = meet(file, Op::Sync, || false) {
-            return code;
-        }
         let real = real_file(file);
-        (*(*real).pMethods).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |f| f(real, flags))
+        let sync = || (*(*real).pMethods).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |f| f(real, flags));
+        let Some(Covered { disk, path }) = covered(file) else {
+            return sync();
+        };
+        match disk.meet(Op::Sync, || false) {
+            Outcome::Pass => disk.memory.sync(path, sync),
+            Outcome::Fail { code, .. } => disk.memory.sync(path, || code),
+        }
     }
 }
 

@@ -129,6 +129,45 @@ fn a_torn_write_arrives_in_part() {
 }
 
 #[test]
+fn what_survives_a_power_cut_is_what_was_synced() {
+    faulty_disk::install();
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let disk = Disk::over(here.path());
+    disk.remember();
+    let db = open(here.path());
+    insert(&db).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    insert(&db).unwrap();
+    db.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
+    insert(&db).unwrap();
+    disk.survivors(there.path()).unwrap();
+    assert_eq!((count(&db), count(&open(there.path()))), (3, 2), "the third was never synced");
+}
+
+#[test]
+fn what_a_failed_sync_was_to_make_last_never_does() {
+    faulty_disk::install();
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let disk = Disk::over(here.path());
+    disk.remember();
+    let db = open(here.path());
+    disk.fail(Fault::sync(1));
+    assert!(insert(&db).is_err());
+    insert(&db).unwrap();
+    disk.survivors(there.path()).unwrap();
+    assert_eq!(count(&open(there.path())), 1, "SQLite writes it anew");
+    db.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
+    insert(&db).unwrap();
+    db.execute_batch("PRAGMA synchronous = FULL").unwrap();
+    disk.fail(Fault::sync(1));
+    assert!(insert(&db).is_err());
+    insert(&db).unwrap();
+    let there = tempfile::tempdir().unwrap();
+    disk.survivors(there.path()).unwrap();
+    assert_eq!((count(&db), count(&open(there.path()))), (3, 1), "the second is missing in the log, so it ends before");
+}
+
+#[test]
 fn a_full_disk_takes_what_needs_no_room() {
     let (directory, disk) = covered();
     let db = open(directory.path());
