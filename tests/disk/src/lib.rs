@@ -64,7 +64,7 @@ impl Fault {
 
     /// The n-th of these from now on fails, once. The first is number 1.
     pub fn of(ops: &'static [Op], n: u64) -> Self {
-        Self(Armed { ops, left: n.max(1), lasting: false, failure: Failure::Io, arriving: 0 })
+        Self(Armed { ops, left: n.max(1), lasting: false, failure: Failure::Io, arriving: 0, file: None })
     }
 
     /// Not once, but that one and all that follow, until the disk is healed.
@@ -75,6 +75,11 @@ impl Fault {
     /// What SQLite is told; [`Failure::Io`] otherwise.
     pub fn with(self, failure: Failure) -> Self {
         Self(Armed { failure, ..self.0 })
+    }
+
+    /// Only operations on the file of that name, in whatever directory.
+    pub fn on(self, file: &'static str) -> Self {
+        Self(Armed { file: Some(file), ..self.0 })
     }
 
     /// Of a write that fails, the first `bytes` arrive all the same.
@@ -148,9 +153,11 @@ impl Disk {
     }
 
     /// Writes the files as they would be after a power cut now into another directory, without those below: nothing that
-    /// was written since the last sync of its file is there, and nothing that a sync which failed was to make last. That
-    /// a later sync did not fail makes no difference, as Linux takes what it could not write for written. Removals last
-    /// at once.
+    /// was written since the last sync of its file is there, and nothing that a sync which failed was to make last.
+    /// Removals last at once.
+    ///
+    /// As with Linux, a sync that failed is the last word on what it covered: a later one leaves it out and succeeds. All
+    /// who have the file open at the time are told once, by their next sync.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::ffi;
@@ -21,6 +22,8 @@ struct Kept {
     lasting: Vec<u8>,
     /// What came after it, in order.
     fleeting: Vec<Change>,
+    /// Syncs that failed.
+    failures: u64,
 }
 
 #[derive(Debug)]
@@ -39,13 +42,12 @@ impl Memory {
     }
 
     /// A file is about to be opened. What it holds when it is first seen was there before us, and lasts.
-    pub(crate) fn opened(&self, path: &Path) {
-        if let Some(files) = &mut *self.lock()
-            && !files.contains_key(path)
-        {
-            let lasting = std::fs::read(path).unwrap_or_default();
-            files.insert(path.to_owned(), Kept { lasting, fleeting: Vec::new() });
-        }
+    /// Returns how many of its syncs have failed before.
+    pub(crate) fn opened(&self, path: &Path) -> u64 {
+        let mut files = self.lock();
+        let Some(files) = &mut *files else { return 0 };
+        let first = || Kept { lasting: std::fs::read(path).unwrap_or_default(), ..Kept::default() };
+        files.entry(path.to_owned()).or_insert_with(first).failures
     }
 
     pub(crate) fn changed(&self, path: &Path, change: Change) {
@@ -59,22 +61,30 @@ impl Memory {
     }
 
     /// Runs a sync and keeps what it made last. If it fails, that never does: the system takes what it could not write for
-    /// written, and a later sync leaves it out.
-    pub(crate) fn sync(&self, path: &Path, sync: impl FnOnce() -> i32) -> i32 {
+    /// written, and a later sync leaves it out. But everybody who has the file open is told once: `told` is the number of
+    /// failures this one knows of.
+    pub(crate) fn sync(&self, path: &Path, told: &AtomicU64, sync: impl FnOnce() -> i32) -> i32 {
         if !self.is_on() {
             return sync();
         }
         let _one_at_a_time = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        let changes = self.with(path, |kept| std::mem::take(&mut kept.fleeting)).unwrap_or_default();
+        let Some((changes, failures)) = self.with(path, |kept| (std::mem::take(&mut kept.fleeting), kept.failures))
+        else {
+            return sync();
+        };
+        let missed = told.swap(failures, Ordering::Relaxed) < failures;
         let code = sync();
-        if code == ffi::SQLITE_OK {
-            self.with(path, |kept| {
+        self.with(path, |kept| {
+            if code == ffi::SQLITE_OK {
                 for change in changes {
                     change.apply(&mut kept.lasting);
                 }
-            });
-        }
-        code
+            } else {
+                kept.failures += 1;
+                told.store(kept.failures, Ordering::Relaxed);
+            }
+        });
+        if missed { ffi::SQLITE_IOERR_FSYNC } else { code }
     }
 
     pub(crate) fn write_to(&self, directory: &Path) -> io::Result<()> {

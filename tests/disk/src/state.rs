@@ -1,5 +1,6 @@
 //! What a disk has been told, and what becomes of an operation because of it.
 
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,7 @@ pub(crate) struct Armed {
     pub(crate) lasting: bool,
     pub(crate) failure: Failure,
     pub(crate) arriving: usize,
+    pub(crate) file: Option<&'static str>,
 }
 
 /// What a disk has been told.
@@ -155,7 +157,7 @@ impl State {
 
     /// Counts an operation, keeps it waiting as long as the disk was told to, and says what becomes of it. `grows` tells
     /// whether a file would become longer.
-    pub(crate) fn meet(&self, op: Op, grows: impl FnOnce() -> bool) -> Outcome {
+    pub(crate) fn meet(&self, op: Op, path: &Path, grows: impl FnOnce() -> bool) -> Outcome {
         let mut told = self.lock();
         *told.counts.of(op) += 1;
         told = self.wait(op, told);
@@ -166,7 +168,7 @@ impl State {
             _ => None,
         };
         // Each fault counts by itself, whatever else befalls the operation.
-        let struck = plan.faults.iter_mut().map(|fault| fault.strike(op)).fold(None, Option::or);
+        let struck = plan.faults.iter_mut().map(|fault| fault.strike(op, path)).fold(None, Option::or);
         plan.faults.retain(|fault| fault.left > 0);
         match struck.or(code) {
             Some((code, arriving)) => {
@@ -208,8 +210,9 @@ impl State {
 impl Armed {
     /// Counts down; the result code and the bytes that arrive if this is the operation that fails. Spent when nothing
     /// is left.
-    fn strike(&mut self, op: Op) -> Option<(i32, usize)> {
-        if !self.ops.contains(&op) {
+    fn strike(&mut self, op: Op, path: &Path) -> Option<(i32, usize)> {
+        let elsewhere = self.file.is_some_and(|name| path.file_name().is_none_or(|own| own != name));
+        if elsewhere || !self.ops.contains(&op) {
             return None;
         }
         let strikes = self.left == 1;

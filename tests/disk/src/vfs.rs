@@ -7,6 +7,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once, OnceLock, PoisonError, RwLock};
 
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs};
@@ -26,6 +27,8 @@ struct File {
 struct Covered {
     disk: Arc<State>,
     path: PathBuf,
+    /// Failed syncs that whoever opened it has been told of.
+    told: AtomicU64,
 }
 
 /// The disk that was the default before us. SQLite keeps it for the life of the process.
@@ -81,7 +84,7 @@ fn covering(name: *const c_char) -> Option<Covered> {
     let covered = COVERED.read().unwrap_or_else(PoisonError::into_inner);
     let found = covered.iter().filter(|(directory, _)| name.starts_with(directory));
     let (_, disk) = found.max_by_key(|(directory, _)| directory.components().count())?;
-    Some(Covered { disk: Arc::clone(disk), path: name.to_owned() })
+    Some(Covered { disk: Arc::clone(disk), path: name.to_owned(), told: AtomicU64::new(0) })
 }
 
 fn shim(real: &sqlite3_vfs) -> sqlite3_vfs {
@@ -128,15 +131,15 @@ unsafe extern "C" fn open(
     unsafe {
         // Null methods tell SQLite that there is nothing to close.
         (*file).pMethods = ptr::null();
-        if let Some(Covered { disk, path }) = &covered {
-            if let Outcome::Fail { code, .. } = disk.meet(Op::Open, || false) {
+        if let Some(Covered { disk, path, told }) = &covered {
+            if let Outcome::Fail { code, .. } = disk.meet(Op::Open, path, || false) {
                 return code;
             }
             if disk.is_read_only() && flags & ffi::SQLITE_OPEN_READWRITE != 0 {
                 flags &= !(ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE);
                 flags |= ffi::SQLITE_OPEN_READONLY;
             }
-            disk.memory.opened(path);
+            told.store(disk.memory.opened(path), Ordering::Relaxed);
         }
         let real = real_file(file);
         (*real).pMethods = ptr::null();
@@ -161,8 +164,8 @@ unsafe extern "C" fn open(
 }
 
 unsafe extern "C" fn delete(_: *mut sqlite3_vfs, name: *const c_char, sync_directory: c_int) -> c_int {
-    if let Some(Covered { disk, path }) = covering(name) {
-        if let Outcome::Fail { code, .. } = disk.meet(Op::Delete, || false) {
+    if let Some(Covered { disk, path, .. }) = covering(name) {
+        if let Outcome::Fail { code, .. } = disk.meet(Op::Delete, &path, || false) {
             return code;
         }
         disk.memory.deleted(&path);
@@ -266,8 +269,8 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
 unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, count: c_int, offset: sqlite3_int64) -> c_int {
     // SAFETY: the file is open, and the arguments are the caller's.
     unsafe {
-        if let Some(Covered { disk, .. }) = covered(file)
-            && let Outcome::Fail { code, .. } = disk.meet(Op::Read, || false)
+        if let Some(Covered { disk, path, .. }) = covered(file)
+            && let Outcome::Fail { code, .. } = disk.meet(Op::Read, path, || false)
         {
             return code;
         }
@@ -282,7 +285,7 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
         let real = real_file(file);
         let write =
             |count| (*(*real).pMethods).xWrite.map_or(ffi::SQLITE_IOERR_WRITE, |f| f(real, from, count, offset));
-        let Some(Covered { disk, path }) = covered(file) else {
+        let Some(Covered { disk, path, .. }) = covered(file) else {
             return write(count);
         };
         let grows = || {
@@ -290,7 +293,7 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
             let code = (*(*real).pMethods).xFileSize.map_or(ffi::SQLITE_IOERR_FSTAT, |f| f(real, &raw mut size));
             code == ffi::SQLITE_OK && offset + sqlite3_int64::from(count) > size
         };
-        let (arriving, failure) = match disk.meet(Op::Write, grows) {
+        let (arriving, failure) = match disk.meet(Op::Write, path, grows) {
             Outcome::Pass => (count, None),
             Outcome::Fail { code, arriving } => (c_int::try_from(arriving).unwrap_or(count).min(count), Some(code)),
         };
@@ -308,8 +311,8 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
 unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c_int {
     // SAFETY: the file is open, and the arguments are the caller's.
     unsafe {
-        if let Some(Covered { disk, path }) = covered(file) {
-            if let Outcome::Fail { code, .. } = disk.meet(Op::Truncate, || false) {
+        if let Some(Covered { disk, path, .. }) = covered(file) {
+            if let Outcome::Fail { code, .. } = disk.meet(Op::Truncate, path, || false) {
                 return code;
             }
             disk.memory.changed(path, Change::Truncate { size: usize::try_from(size).unwrap_or(0) });
@@ -324,12 +327,12 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     unsafe {
         let real = real_file(file);
         let sync = || (*(*real).pMethods).xSync.map_or(ffi::SQLITE_IOERR_FSYNC, |f| f(real, flags));
-        let Some(Covered { disk, path }) = covered(file) else {
+        let Some(Covered { disk, path, told }) = covered(file) else {
             return sync();
         };
-        match disk.meet(Op::Sync, || false) {
-            Outcome::Pass => disk.memory.sync(path, sync),
-            Outcome::Fail { code, .. } => disk.memory.sync(path, || code),
+        match disk.meet(Op::Sync, path, || false) {
+            Outcome::Pass => disk.memory.sync(path, told, sync),
+            Outcome::Fail { code, .. } => disk.memory.sync(path, told, || code),
         }
     }
 }

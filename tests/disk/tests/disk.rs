@@ -89,7 +89,8 @@ fn the_nth_operation_fails_once_and_no_other() {
     insert(&db).unwrap();
     fails_with(insert(&db), rusqlite::ffi::SQLITE_IOERR_FSYNC);
     insert(&db).unwrap();
-    disk.fail(Fault::write(1).with(Failure::Full));
+    disk.fail(Fault::write(1).on("b.db-wal"));
+    disk.fail(Fault::write(1).with(Failure::Full).on("a.db-wal"));
     fails_with(insert(&db), rusqlite::ffi::SQLITE_FULL);
     insert(&db).unwrap();
     assert_eq!((count(&db), disk.counts().failed), (3, 2));
