@@ -3,19 +3,40 @@
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use clap::Subcommand;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::bare;
 use crate::event::KEY;
 use crate::machine::{self, Cores};
 
 /// A server may take this long to say where it listens.
 const START_MAX: Duration = Duration::from_mins(1);
+/// An answer of the admin listener may take this long.
+const ANSWER_MAX: Duration = Duration::from_mins(1);
+
+/// What this program does as a child of itself.
+#[derive(Clone, Subcommand)]
+pub(crate) enum Role {
+    /// The bare route.
+    #[command(hide = true)]
+    Bare,
+}
+
+/// The livehook that is measured.
+#[derive(Clone, Debug)]
+pub(crate) enum Program {
+    /// The one that was built together with this program.
+    Ours,
+    /// Another one.
+    Other(PathBuf),
+}
 
 /// A running server.
 pub(crate) struct Server {
@@ -42,22 +63,33 @@ pub(crate) struct Memory {
     pub(crate) peak: u32,
 }
 
+impl Role {
+    pub(crate) fn play(&self) -> io::Result<()> {
+        match self {
+            Self::Bare => bare::serve(),
+        }
+    }
+}
+
 impl Server {
-    /// The bare route: this program in another mode.
+    /// The bare route: this program in another role.
     pub(crate) fn bare(cores: &Cores) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--serve-bare").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("bare").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = cores.on_server(|| command.spawn())?;
         let said = first_line(child.stdout.take(), |line| line.trim().parse().ok());
         Self::started(child, said.map(|callbacks| (callbacks, None)))
     }
 
     /// livehook with its store, and all it writes, in `dir`.
-    pub(crate) fn livehook(cores: &Cores, program: &Path, dir: &Path, handler: Handler) -> io::Result<Self> {
+    pub(crate) fn livehook(cores: &Cores, program: &Program, dir: &Path, handler: Handler) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let config = dir.join("livehook.toml");
         fs::write(&config, configuration(dir, handler))?;
-        let mut command = Command::new(program);
+        let mut command = match program {
+            Program::Ours => Command::new(env!("CARGO_BIN_EXE_livehook")),
+            Program::Other(path) => Command::new(path),
+        };
         command.arg("serve").arg("--config").arg(config);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = cores.on_server(|| command.spawn())?;
@@ -98,19 +130,30 @@ impl Server {
         line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
     }
 
-    /// The value of a metric that is written in full as `name`.
-    pub(crate) async fn metric(&self, name: &str) -> io::Result<f64> {
+    /// The sum of all values of a metric whose line begins like this.
+    pub(crate) async fn metric(&self, start: &str) -> io::Result<f64> {
+        let (text, _) = self.get("/metrics").await?;
+        let lines = text.lines().filter(|line| line.starts_with(start));
+        Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    }
+
+    /// What its admin listener answers, and how long it took.
+    pub(crate) async fn get(&self, path: &str) -> io::Result<(String, Duration)> {
         let admin = self.admin.ok_or(io::ErrorKind::Unsupported)?;
+        let begun = Instant::now();
         let asked = async {
             let mut stream = TcpStream::connect(admin).await?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: livehook\r\nconnection: close\r\n\r\n").await?;
+            let request = format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await?;
             Ok::<_, io::Error>(answer)
         };
-        let answer = tokio::time::timeout(Duration::from_secs(10), asked).await??;
-        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.ok_or_else(|| io::Error::other(format!("no metric {name}")))
+        let answer = tokio::time::timeout(ANSWER_MAX, asked).await??;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok((body.to_owned(), begun.elapsed())),
+            _ => Err(io::Error::other(format!("GET {path}: {}", answer.lines().next().unwrap_or_default()))),
+        }
     }
 
     /// Ends it as a power cut would, as far as a process can tell.
