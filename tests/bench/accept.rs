@@ -12,6 +12,7 @@ mod event;
 mod load;
 mod machine;
 mod numbers;
+mod plot;
 mod report;
 mod sink;
 
@@ -27,7 +28,7 @@ use self::load::Numbers;
 use self::machine::Cores;
 use self::report::Report;
 
-/// Measures livehook against a bare axum route, in turn
+/// Measures livehook against a bare axum route, in turn, and draws latency against offered rate
 #[derive(Parser)]
 #[command(name = "cargo bench --bench accept --", max_term_width = 100)]
 struct Arguments {
@@ -52,6 +53,9 @@ struct Arguments {
     /// Where the report goes; otherwise into the target directory
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where the picture goes, likewise
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// What Cargo says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -67,6 +71,8 @@ enum Part {
     Throughput,
     /// At 1,000/s and 5,000/s, and memory
     Latency,
+    /// At rising rates, for the picture
+    Rates,
     /// While every event is also delivered
     Delivery,
     /// From the start to the first answer, and what a kill costs
@@ -119,7 +125,8 @@ fn main() -> io::Result<()> {
         }
     });
     let json = asked.json.unwrap_or_else(|| reports.join("accept.json"));
-    bench.report.write(&json)?;
+    let svg = asked.svg.unwrap_or_else(|| reports.join("accept.svg"));
+    bench.report.write(&json, &svg)?;
     outcome
 }
 
@@ -128,6 +135,7 @@ async fn measure(bench: &mut Bench, only: &[Part]) -> io::Result<()> {
         match part {
             Part::Throughput => bench.throughput().await?,
             Part::Latency => bench.latency().await?,
+            Part::Rates => bench.rates().await?,
             Part::Delivery => bench.delivery().await?,
             Part::Start => bench.start().await?,
             Part::Size => bench.size()?,

@@ -1,4 +1,4 @@
-//! What is told: a table for people, and the same as JSON.
+//! What is told: a table for people, the same as JSON, and a picture.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -7,15 +7,45 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::machine;
 pub(crate) use crate::numbers::Bound;
 use crate::numbers::Figure;
+use crate::{machine, plot};
+
+/// Latency of a server at a rate, in microseconds.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Rung {
+    pub(crate) server: String,
+    /// Requests a second that were due.
+    pub(crate) offered: u32,
+    /// Answers a second, to the last one.
+    pub(crate) answered: f64,
+    /// Whether the server could go on like that for ever.
+    pub(crate) kept_up: bool,
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
+    pub(crate) count: u64,
+    /// Of a core, kept busy by the load.
+    pub(crate) load_share: f64,
+}
+
+/// How long a sync takes, in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sync {
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+}
 
 /// All figures, and the facts about the machine they were taken on.
 #[derive(Serialize)]
 pub(crate) struct Report {
     made: Map<String, Value>,
     figures: Vec<Figure>,
+    /// Latency by offered rate,
+    pub(crate) latency_micros_by_rate: Vec<Rung>,
+    /// and a sync of the disk meanwhile.
+    pub(crate) sync_micros: Option<Sync>,
     #[serde(skip)]
     stolen_before: (f64, f64),
 }
@@ -23,7 +53,13 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(facts: Vec<(&str, String)>) -> Self {
         let made = facts.into_iter().map(|(name, fact)| (name.to_owned(), Value::String(fact))).collect();
-        Self { made, figures: Vec::new(), stolen_before: machine::stolen() }
+        Self {
+            made,
+            figures: Vec::new(),
+            latency_micros_by_rate: Vec::new(),
+            sync_micros: None,
+            stolen_before: machine::stolen(),
+        }
     }
 
     /// Adds a figure, and tells of it at once: a run takes minutes.
@@ -50,8 +86,8 @@ impl Report {
         self.made.insert(name.to_owned(), Value::String(fact));
     }
 
-    /// Writes the table to standard output, and all there is to `json`.
-    pub(crate) fn write(&mut self, json: &Path) -> io::Result<()> {
+    /// Writes the table to standard output, all there is to `json`, and the picture to `svg` where there is one to draw.
+    pub(crate) fn write(&mut self, json: &Path, svg: &Path) -> io::Result<()> {
         let (stolen, all) = machine::stolen();
         let share = (stolen - self.stolen_before.0) / (all - self.stolen_before.1).max(1.0) * 100.0;
         self.fact("stolen", format!("{share:.1} % of the processor time, by others on the same hardware"));
@@ -61,7 +97,21 @@ impl Report {
         out.push_str(&table(&self.figures));
         io::stdout().write_all(out.as_bytes())?;
         fs::write(json, serde_json::to_vec_pretty(self)?)?;
-        writeln!(io::stdout(), "\nreport in {}", json.display())
+        writeln!(io::stdout(), "\nreport in {}", json.display())?;
+        self.draw(svg)
+    }
+
+    fn draw(&self, svg: &Path) -> io::Result<()> {
+        let made = |name: &str| self.made.get(name).and_then(Value::as_str).unwrap_or_default();
+        let date = made("date").split('T').next().unwrap_or_default();
+        let (version, cpu) = (made("livehook"), made("cpu"));
+        let caption =
+            format!("livehook {version} · {} cores of {cpu} · {} · {date}", made("cores"), made("file system"));
+        if let Some(picture) = plot::draw(&self.latency_micros_by_rate, self.sync_micros, &caption) {
+            fs::write(svg, picture?)?;
+            writeln!(io::stdout(), "picture in {}", svg.display())?;
+        }
+        Ok(())
     }
 }
 

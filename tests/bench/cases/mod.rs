@@ -4,6 +4,7 @@ mod compare;
 mod delivery;
 mod growth;
 mod latency;
+mod rates;
 mod start;
 mod throughput;
 
@@ -35,6 +36,12 @@ pub(crate) struct Plan {
     starts: u32,
     /// Kills under load.
     kills: u32,
+    /// One load at each of the rising rates, at least,
+    rung: Duration,
+    /// and as long as so many requests take, of which p99.9 is to be told.
+    rung_requests: u32,
+    /// The first of these rates, and by how many tenths each is above the one before.
+    rates: (u32, u32),
 }
 
 /// A run.
@@ -80,6 +87,9 @@ impl Plan {
         sync: Duration::from_millis(400),
         starts: 7,
         kills: 3,
+        rung: Duration::from_secs(3),
+        rung_requests: 5000,
+        rates: (500, 14),
     };
     pub(crate) const QUICK: Self = Self {
         window: Duration::from_millis(700),
@@ -88,6 +98,9 @@ impl Plan {
         sync: Duration::from_millis(200),
         starts: 2,
         kills: 1,
+        rung: Duration::from_millis(700),
+        rung_requests: 0,
+        rates: (1000, 40),
     };
 }
 
