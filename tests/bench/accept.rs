@@ -15,6 +15,7 @@ mod numbers;
 mod plot;
 mod report;
 mod sink;
+mod slow;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,6 +76,8 @@ enum Part {
     Rates,
     /// While every event is also delivered
     Delivery,
+    /// On a disk whose syncs take long
+    Slow,
     /// From the start to the first answer, and what a kill costs
     Start,
     /// Of the program
@@ -96,6 +99,7 @@ fn main() -> io::Result<()> {
     if let Some(role) = &asked.role {
         return role.play();
     }
+    machine::raise_file_limit();
     let target = target_directory()?;
     let reports = target.join("bench");
     std::fs::create_dir_all(&reports)?;
@@ -137,6 +141,7 @@ async fn measure(bench: &mut Bench, only: &[Part]) -> io::Result<()> {
             Part::Latency => bench.latency().await?,
             Part::Rates => bench.rates().await?,
             Part::Delivery => bench.delivery().await?,
+            Part::Slow => bench.slow().await?,
             Part::Start => bench.start().await?,
             Part::Size => bench.size()?,
             Part::Growth => bench.growth().await?,

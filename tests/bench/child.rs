@@ -12,9 +12,9 @@ use clap::Subcommand;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::bare;
 use crate::event::KEY;
 use crate::machine::{self, Cores};
+use crate::{bare, slow};
 
 /// A server may take this long to say where it listens.
 const START_MAX: Duration = Duration::from_mins(1);
@@ -27,6 +27,9 @@ pub(crate) enum Role {
     /// The bare route.
     #[command(hide = true)]
     Bare,
+    /// livehook on a disk whose syncs take so many milliseconds more.
+    #[command(hide = true)]
+    Slow { config: PathBuf, dir: PathBuf, millis: u64 },
 }
 
 /// The livehook that is measured.
@@ -36,6 +39,8 @@ pub(crate) enum Program {
     Ours,
     /// Another one.
     Other(PathBuf),
+    /// Ours as a library, on a disk whose syncs take so many milliseconds more.
+    Slow(u64),
 }
 
 /// A running server.
@@ -67,6 +72,7 @@ impl Role {
     pub(crate) fn play(&self) -> io::Result<()> {
         match self {
             Self::Bare => bare::serve(),
+            Self::Slow { config, dir, millis } => slow::serve(config, dir, Duration::from_millis(*millis)),
         }
     }
 }
@@ -89,9 +95,14 @@ impl Server {
         let mut command = match program {
             Program::Ours => Command::new(env!("CARGO_BIN_EXE_livehook")),
             Program::Other(path) => Command::new(path),
+            Program::Slow(_) => Command::new(std::env::current_exe()?),
         };
-        command.arg("serve").arg("--config").arg(config);
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        match program {
+            Program::Ours | Program::Other(_) => command.arg("serve").arg("--config").arg(config),
+            Program::Slow(millis) => command.arg("slow").arg(config).arg(dir).arg(millis.to_string()),
+        };
+        // Whoever takes the role of a server ends with its standard input; livehook itself does not look at it.
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = cores.on_server(|| command.spawn())?;
         let said = first_line(child.stderr.take(), ready);
         Self::started(child, said.map(|(callbacks, admin)| (callbacks, Some(admin))))

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use livehook::clock::{Clock as _, SystemClock};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::load;
@@ -93,6 +94,14 @@ pub(crate) fn stolen() -> (f64, f64) {
     let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
     let ticks: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
     (ticks.get(7).copied().unwrap_or_default(), ticks.iter().sum())
+}
+
+/// Connections are files: as many as the machine lets us have.
+pub(crate) fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it fails, the case that needs more connections says so.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn read(path: &str) -> String {

@@ -5,6 +5,7 @@ mod delivery;
 mod growth;
 mod latency;
 mod rates;
+mod slow;
 mod start;
 mod throughput;
 
@@ -42,6 +43,8 @@ pub(crate) struct Plan {
     rung_requests: u32,
     /// The first of these rates, and by how many tenths each is above the one before.
     rates: (u32, u32),
+    /// Milliseconds that each sync of a slow disk takes more.
+    syncs: &'static [u64],
 }
 
 /// A run.
@@ -90,6 +93,7 @@ impl Plan {
         rung: Duration::from_secs(3),
         rung_requests: 5000,
         rates: (500, 14),
+        syncs: &[0, 2, 10, 50],
     };
     pub(crate) const QUICK: Self = Self {
         window: Duration::from_millis(700),
@@ -101,6 +105,7 @@ impl Plan {
         rung: Duration::from_millis(700),
         rung_requests: 0,
         rates: (1000, 40),
+        syncs: &[0, 10],
     };
 }
 
