@@ -59,6 +59,8 @@ pub(crate) enum Handler {
     File,
     /// Posts to this address.
     Http(SocketAddr),
+    /// Posts the events of every hundredth stream where they are refused for good.
+    Refused(SocketAddr),
 }
 
 /// Memory of a process, in KiB.
@@ -187,11 +189,17 @@ fn configuration(dir: &Path, handler: Handler) -> String {
         Handler::Idle => format!("type = \"file\"\npath = {}\nstreams = [\"none-*\"]", quoted(&dir.join("none.jsonl"))),
         Handler::File => format!("type = \"file\"\npath = {}", quoted(&dir.join("events.jsonl"))),
         Handler::Http(address) => format!("type = \"http\"\nurl = \"http://{address}/events\""),
+        Handler::Refused(address) => {
+            format!("type = \"http\"\nurl = \"http://{address}/refused\"\nstreams = [\"room-??00\"]")
+        }
     };
+    // What is refused on purpose would be told of line by line.
+    let quiet =
+        if matches!(handler, Handler::Refused(_)) { ",livehook::intake=off,livehook::dispatch=off" } else { "" };
     let store = quoted(Path::new(&format!("sqlite:{}", dir.join("livehook.db").display())));
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [log]\nlevel = \"warn,livehook::app=info\"\nformat = \"json\"\n[signature]\nkey = \"{KEY}\"\n\
+         [log]\nlevel = \"warn,livehook::app=info{quiet}\"\nformat = \"json\"\n[signature]\nkey = \"{KEY}\"\n\
          [store]\nurl = {store}\n[[handlers]]\nname = \"sink\"\n{target}\n"
     )
 }

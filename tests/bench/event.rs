@@ -27,6 +27,17 @@ pub(crate) enum Spread {
     One,
 }
 
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// Beginnings of pushes.
+    Push,
+    /// Their ends.
+    Interruption,
+    /// Beginnings that somebody signed who does not know the key.
+    Forged,
+}
+
 /// Makes requests, each with the event of a number.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
@@ -37,13 +48,14 @@ pub(crate) struct Template {
     until: usize,
     sign: usize,
     spread: Spread,
+    key: &'static str,
     /// The second for which the times and the signature stand in the request.
     second: u64,
 }
 
 impl Template {
-    pub(crate) fn new(spread: Spread) -> Self {
-        let body = body();
+    pub(crate) fn new(spread: Spread, sort: Sort) -> Self {
+        let body = body(sort);
         let head = format!(
             "POST /callbacks/stream-push HTTP/1.1\r\nhost: livehook\r\nuser-agent: bench\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -53,7 +65,8 @@ impl Template {
         let after = |mark: &str| request.find(mark).map(|at| at + mark.len()).expect("every mark stands in the body");
         let (sequence, stream) = (after(r#""sequence":""#), after(r#""stream_id":"room-"#));
         let (time, until, sign) = (after(r#""event_time":"#), after(r#""t":"#), after(r#""sign":""#));
-        Self { request: request.into_bytes(), sequence, stream, time, until, sign, spread, second: 0 }
+        let key = if sort == Sort::Forged { "a guess" } else { KEY };
+        Self { request: request.into_bytes(), sequence, stream, time, until, sign, spread, key, second: 0 }
     }
 
     /// The request that brings event `number`, as of now.
@@ -72,7 +85,7 @@ impl Template {
         }
         self.second = now;
         let until = now + VALID_SECS;
-        let sign = hex::encode(Md5::digest(format!("{KEY}{until}")));
+        let sign = hex::encode(Md5::digest(format!("{}{until}", self.key)));
         write_digits(&mut self.request[self.time..][..TIME_DIGITS], now);
         write_digits(&mut self.request[self.until..][..TIME_DIGITS], until);
         self.request[self.sign..][..SIGN_DIGITS].copy_from_slice(sign.as_bytes());
@@ -84,10 +97,14 @@ pub(crate) fn sequence(number: u64) -> u64 {
     FIRST_SEQUENCE + number
 }
 
-fn body() -> String {
+fn body(sort: Sort) -> String {
+    let event_type = match sort {
+        Sort::Push | Sort::Forged => 1,
+        Sort::Interruption => 0,
+    };
     let body = |pad: &str| {
         format!(
-            r#"{{"app":"push.example.com","appid":1250000000,"appname":"live","channel_id":"room","errcode":0,"errmsg":"ok","event_time":0000000000,"event_type":1,"height":1080,"idc_id":34,"node":"203.0.113.37","sequence":"{FIRST_SEQUENCE}","set_id":2,"sign":"{:032}","stream_id":"room-0000","stream_param":"txSecret=0123456789abcdef0123456789abcdef&txTime=7FFFFFFF&note={pad}","t":0000000000,"user_ip":"198.51.100.7","width":1920}}"#,
+            r#"{{"app":"push.example.com","appid":1250000000,"appname":"live","channel_id":"room","errcode":0,"errmsg":"ok","event_time":0000000000,"event_type":{event_type},"height":1080,"idc_id":34,"node":"203.0.113.37","sequence":"{FIRST_SEQUENCE}","set_id":2,"sign":"{:032}","stream_id":"room-0000","stream_param":"txSecret=0123456789abcdef0123456789abcdef&txTime=7FFFFFFF&note={pad}","t":0000000000,"user_ip":"198.51.100.7","width":1920}}"#,
             0
         )
     };

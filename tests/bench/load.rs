@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::event::{Spread, Template};
+use crate::event::{Sort, Spread, Template};
 use crate::report;
 
 /// Connections that send at the same time, unless a case says otherwise.
@@ -53,6 +53,7 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) connections: usize,
     pub(crate) spread: Spread,
+    pub(crate) sort: Sort,
     pub(crate) numbers: Numbers,
 }
 
@@ -210,7 +211,7 @@ impl Caller {
     async fn connect(target: &Target) -> io::Result<Self> {
         let stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
-        let (template, numbers) = (Template::new(target.spread), target.numbers.clone());
+        let (template, numbers) = (Template::new(target.spread, target.sort), target.numbers.clone());
         Ok(Self { stream, template, numbers, answer: vec![0; 1024] })
     }
 

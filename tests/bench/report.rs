@@ -37,6 +37,15 @@ pub(crate) struct Sync {
     pub(crate) p99: u64,
 }
 
+/// A store on its way to many events.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Stage {
+    pub(crate) stored: u64,
+    pub(crate) accepted_per_second: f64,
+    pub(crate) processor_micros_each: f64,
+    pub(crate) written_bytes_each: f64,
+}
+
 /// All figures, and the facts about the machine they were taken on.
 #[derive(Serialize)]
 pub(crate) struct Report {
@@ -46,6 +55,8 @@ pub(crate) struct Report {
     pub(crate) latency_micros_by_rate: Vec<Rung>,
     /// and a sync of the disk meanwhile.
     pub(crate) sync_micros: Option<Sync>,
+    /// How throughput went while a store was filled.
+    pub(crate) growth: Vec<Stage>,
     #[serde(skip)]
     stolen_before: (f64, f64),
 }
@@ -58,6 +69,7 @@ impl Report {
             figures: Vec::new(),
             latency_micros_by_rate: Vec::new(),
             sync_micros: None,
+            growth: Vec::new(),
             stolen_before: machine::stolen(),
         }
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::child::{Handler, Memory, Program, Server};
-use crate::event::Spread;
+use crate::event::{Sort, Spread};
 use crate::load::{self, CONNECTIONS, Numbers, Span, Target};
 use crate::machine::{self, Cores};
 use crate::numbers::shown;
@@ -188,6 +188,7 @@ impl Bench {
             address: server.callbacks,
             connections: CONNECTIONS,
             spread: Spread::Many,
+            sort: Sort::Push,
             numbers: self.numbers.clone(),
         }
     }
