@@ -1,15 +1,9 @@
-//! How fast callbacks are taken, in ratios within one run: `cargo bench --bench accept`.
+//! How fast callbacks are taken, in ratios within one run: `cargo bench --bench accept`; behind `--`, `--help` lists what
+//! can be asked for.
 //!
 //! This process is the load; the servers are its children, on a core of their own where there are two. Nothing leaves
-//! loopback, and what is written is removed at the end. It measures and tells; no figure makes it fail.
-//!
-//! ```text
-//! --quick         about 20 seconds instead of two minutes
-//! --long          also with five million events stored, about 8 GB (--stored N: with N)
-//! --dir PATH      where the stores lie; otherwise under the target directory
-//! --against PATH  also compares with another build of livehook
-//! --only NAME     one of throughput, latency, delivery, start, size, growth, compare
-//! ```
+//! loopback, and what is written is removed at the end, but for the report. It measures and tells; no figure makes it
+//! fail.
 
 mod bare;
 mod cases;
@@ -17,123 +11,155 @@ mod child;
 mod event;
 mod load;
 mod machine;
+mod numbers;
+mod plot;
 mod report;
 mod sink;
+mod slow;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::{Parser, ValueEnum};
+
 use self::cases::{Bench, Plan};
+use self::child::Role;
 use self::load::Numbers;
 use self::machine::Cores;
 use self::report::Report;
 
-/// What was asked for.
+/// Measures livehook against a bare axum route, in turn, and draws latency against offered rate
+#[derive(Parser)]
+#[command(name = "cargo bench --bench accept --", max_term_width = 100)]
 struct Arguments {
-    plan: Plan,
-    dir: PathBuf,
+    /// Every figure within half a minute, none of them precise
+    #[arg(long)]
+    quick: bool,
+    /// Only these parts
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Also fill a store with so many events (as 500k, 5m), and measure again
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    grow: Option<u64>,
+    /// The same as --grow 5m: takes 10 GB of disk
+    #[arg(long)]
+    long: bool,
+    /// Where the stores lie while they are measured; otherwise in the target directory
+    #[arg(long, value_name = "PATH")]
+    dir: Option<PathBuf>,
+    /// Another build of livehook to compare with
+    #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
-    only: Option<String>,
+    /// Where the report goes; otherwise into the target directory
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where the picture goes, likewise
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// What Cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// One of the servers, as started by this program itself
+    #[command(subcommand)]
+    role: Option<Role>,
 }
 
-const USUAL: Plan = Plan {
-    window: Duration::from_secs(3),
-    rounds: 4,
-    slices: 4,
-    sync: Duration::from_millis(400),
-    starts: 7,
-    kills: 3,
-    stored: 0,
-};
-const QUICK: Plan = Plan {
-    window: Duration::from_millis(700),
-    rounds: 2,
-    slices: 1,
-    sync: Duration::from_millis(300),
-    starts: 2,
-    kills: 1,
-    stored: 0,
-};
-const LONG_STORED: u64 = 5_000_000;
+/// A part of the measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Saturated, against the bare route
+    Throughput,
+    /// At 1,000/s and 5,000/s, and memory
+    Latency,
+    /// At rising rates, for the picture
+    Rates,
+    /// While every event is also delivered
+    Delivery,
+    /// On a disk whose syncs take long
+    Slow,
+    /// From the start to the first answer, and what a kill costs
+    Start,
+    /// Of the program
+    Size,
+    /// With many events stored: 500k, or as --grow or --long say
+    Growth,
+    /// With another build: needs --against
+    Compare,
+}
+
+const LONG: u64 = 5_000_000;
+const MEDIUM: u64 = 500_000;
 /// However it goes, it ends after this.
-const RUN_MAX: Duration = Duration::from_mins(10);
-const LONG_RUN_MAX: Duration = Duration::from_hours(2);
+const RUN_MAX: Duration = Duration::from_mins(20);
+const GROW_MAX: Duration = Duration::from_hours(2);
 
 fn main() -> io::Result<()> {
-    if std::env::args().any(|argument| argument == "--serve-bare") {
-        return bare::serve();
+    let asked = Arguments::parse();
+    if let Some(role) = &asked.role {
+        return role.play();
     }
+    machine::raise_file_limit();
     let target = target_directory()?;
-    let Arguments { plan, dir, against, only } = arguments(&target)?;
-    let cores = Cores::divide();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let reports = target.join("bench");
+    std::fs::create_dir_all(&reports)?;
+    let dir = asked.dir.clone().unwrap_or(target);
     std::fs::create_dir_all(&dir)?;
     let dir = tempfile::Builder::new().prefix("bench-accept-").tempdir_in(dir)?;
-    let report = Report::new(machine::facts(dir.path(), &cores));
-    let mut bench = Bench { cores, dir: dir.path().to_owned(), against, plan, numbers: Numbers::default(), report };
+    let cores = Cores::divide();
+    let grown = asked.only.contains(&Part::Growth).then_some(MEDIUM);
+    let stored = asked.grow.or(asked.long.then_some(LONG)).or(grown);
+    let mut bench = Bench {
+        report: Report::new(machine::facts(dir.path(), &cores)),
+        cores,
+        dir: dir.path().to_owned(),
+        against: asked.against.clone(),
+        plan: if asked.quick { Plan::QUICK } else { Plan::USUAL },
+        stored: stored.unwrap_or_default(),
+        numbers: Numbers::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
-        let run_max = if plan.stored > 0 { LONG_RUN_MAX } else { RUN_MAX };
         tokio::select! {
-            outcome = measure(&mut bench, only.as_deref()) => outcome,
-            () = tokio::time::sleep(run_max) => Err(io::Error::other("took too long and was ended")),
+            outcome = measure(&mut bench, &asked.only) => outcome,
+            () = tokio::time::sleep(if stored.is_some() { GROW_MAX } else { RUN_MAX }) => {
+                Err(io::Error::other("took too long and was ended"))
+            }
             _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
         }
     });
-    bench.report.write(&target.join("bench-accept.json"))?;
+    let json = asked.json.unwrap_or_else(|| reports.join("accept.json"));
+    let svg = asked.svg.unwrap_or_else(|| reports.join("accept.svg"));
+    bench.report.write(&json, &svg)?;
     outcome
 }
 
-async fn measure(bench: &mut Bench, only: Option<&str>) -> io::Result<()> {
-    let wanted = |name: &str| only.is_none_or(|only| only == name);
-    if wanted("throughput") {
-        bench.throughput().await?;
-    }
-    if wanted("latency") {
-        bench.latency().await?;
-    }
-    if wanted("delivery") {
-        bench.delivery().await?;
-    }
-    if wanted("start") {
-        bench.start().await?;
-    }
-    if wanted("size") {
-        bench.size()?;
-    }
-    if wanted("growth") && bench.plan.stored > 0 {
-        bench.growth().await?;
-    }
-    if wanted("compare") {
-        bench.compare().await?;
+async fn measure(bench: &mut Bench, only: &[Part]) -> io::Result<()> {
+    for part in Part::value_variants().iter().filter(|part| only.is_empty() || only.contains(part)) {
+        match part {
+            Part::Throughput => bench.throughput().await?,
+            Part::Latency => bench.latency().await?,
+            Part::Rates => bench.rates().await?,
+            Part::Delivery => bench.delivery().await?,
+            Part::Slow => bench.slow().await?,
+            Part::Start => bench.start().await?,
+            Part::Size => bench.size()?,
+            Part::Growth => bench.growth().await?,
+            Part::Compare => bench.compare().await?,
+        }
     }
     Ok(())
 }
 
-fn arguments(target: &Path) -> io::Result<Arguments> {
-    let mut asked = Arguments { plan: USUAL, dir: target.to_owned(), against: None, only: None };
-    let mut stored = 0;
-    let mut given = std::env::args().skip(1);
-    while let Some(argument) = given.next() {
-        let mut value = || given.next().ok_or_else(|| usage(&format!("{argument} needs a value")));
-        match argument.as_str() {
-            // Cargo says so.
-            "--bench" => {}
-            "--quick" => asked.plan = QUICK,
-            "--long" => stored = LONG_STORED,
-            "--stored" => stored = value()?.parse().map_err(|_| usage("--stored takes a number"))?,
-            "--dir" => asked.dir = value()?.into(),
-            "--against" => asked.against = Some(value()?.into()),
-            "--only" => asked.only = Some(value()?),
-            other => return Err(usage(&format!("{other} is not known"))),
-        }
-    }
-    asked.plan.stored = stored;
-    Ok(asked)
-}
-
-fn usage(fault: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("{fault}; see the head of tests/bench/accept.rs"))
+/// `500k` and `5m` as well as digits.
+fn count(text: &str) -> Result<u64, String> {
+    let (digits, times) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1_000_000),
+        _ => (text, 1),
+    };
+    let digits: u64 = digits.parse().map_err(|error| format!("{error}"))?;
+    digits.checked_mul(times).ok_or_else(|| "too many".to_owned())
 }
 
 /// `target`, from `target/release/deps/accept-…`, where Cargo has put this program.

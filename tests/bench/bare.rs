@@ -9,12 +9,9 @@ use axum::routing::post;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 
-/// Serves until standard input ends, which it does with the process that started this one. Tells its address first.
+/// Serves until the process that started this one ends. Tells its address first.
 pub(crate) fn serve() -> io::Result<()> {
-    std::thread::spawn(|| {
-        let _ = io::stdin().read(&mut [0]);
-        std::process::exit(0);
-    });
+    end_with_parent();
     // The runtime livehook has.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -26,6 +23,14 @@ pub(crate) fn serve() -> io::Result<()> {
         let router = Router::new().route("/callbacks/{kind}", post(answer));
         axum::serve(listener, router).await
     })
+}
+
+/// Ends this process when standard input ends, which it does with the process that holds its other end.
+pub(crate) fn end_with_parent() {
+    std::thread::spawn(|| {
+        let _ = io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
 }
 
 async fn answer(body: Bytes) -> ([(header::HeaderName, &'static str); 1], &'static str) {

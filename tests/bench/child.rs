@@ -3,19 +3,45 @@
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use clap::Subcommand;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::event::KEY;
 use crate::machine::{self, Cores};
+use crate::{bare, slow};
 
 /// A server may take this long to say where it listens.
 const START_MAX: Duration = Duration::from_mins(1);
+/// An answer of the admin listener may take this long.
+const ANSWER_MAX: Duration = Duration::from_mins(1);
+
+/// What this program does as a child of itself.
+#[derive(Clone, Subcommand)]
+pub(crate) enum Role {
+    /// The bare route.
+    #[command(hide = true)]
+    Bare,
+    /// livehook on a disk whose syncs take so many milliseconds more.
+    #[command(hide = true)]
+    Slow { config: PathBuf, dir: PathBuf, millis: u64 },
+}
+
+/// The livehook that is measured.
+#[derive(Clone, Debug)]
+pub(crate) enum Program {
+    /// The one that was built together with this program.
+    Ours,
+    /// Another one.
+    Other(PathBuf),
+    /// Ours as a library, on a disk whose syncs take so many milliseconds more.
+    Slow(u64),
+}
 
 /// A running server.
 pub(crate) struct Server {
@@ -33,6 +59,8 @@ pub(crate) enum Handler {
     File,
     /// Posts to this address.
     Http(SocketAddr),
+    /// Posts the events of every hundredth stream where they are refused for good.
+    Refused(SocketAddr),
 }
 
 /// Memory of a process, in KiB.
@@ -42,24 +70,41 @@ pub(crate) struct Memory {
     pub(crate) peak: u32,
 }
 
+impl Role {
+    pub(crate) fn play(&self) -> io::Result<()> {
+        match self {
+            Self::Bare => bare::serve(),
+            Self::Slow { config, dir, millis } => slow::serve(config, dir, Duration::from_millis(*millis)),
+        }
+    }
+}
+
 impl Server {
-    /// The bare route: this program in another mode.
+    /// The bare route: this program in another role.
     pub(crate) fn bare(cores: &Cores) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--serve-bare").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("bare").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = cores.on_server(|| command.spawn())?;
         let said = first_line(child.stdout.take(), |line| line.trim().parse().ok());
         Self::started(child, said.map(|callbacks| (callbacks, None)))
     }
 
     /// livehook with its store, and all it writes, in `dir`.
-    pub(crate) fn livehook(cores: &Cores, program: &Path, dir: &Path, handler: Handler) -> io::Result<Self> {
+    pub(crate) fn livehook(cores: &Cores, program: &Program, dir: &Path, handler: Handler) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let config = dir.join("livehook.toml");
         fs::write(&config, configuration(dir, handler))?;
-        let mut command = Command::new(program);
-        command.arg("serve").arg("--config").arg(config);
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut command = match program {
+            Program::Ours => Command::new(env!("CARGO_BIN_EXE_livehook")),
+            Program::Other(path) => Command::new(path),
+            Program::Slow(_) => Command::new(std::env::current_exe()?),
+        };
+        match program {
+            Program::Ours | Program::Other(_) => command.arg("serve").arg("--config").arg(config),
+            Program::Slow(millis) => command.arg("slow").arg(config).arg(dir).arg(millis.to_string()),
+        };
+        // Whoever takes the role of a server ends with its standard input; livehook itself does not look at it.
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = cores.on_server(|| command.spawn())?;
         let said = first_line(child.stderr.take(), ready);
         Self::started(child, said.map(|(callbacks, admin)| (callbacks, Some(admin))))
@@ -98,19 +143,30 @@ impl Server {
         line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
     }
 
-    /// The value of a metric that is written in full as `name`.
-    pub(crate) async fn metric(&self, name: &str) -> io::Result<f64> {
+    /// The sum of all values of a metric whose line begins like this.
+    pub(crate) async fn metric(&self, start: &str) -> io::Result<f64> {
+        let (text, _) = self.get("/metrics").await?;
+        let lines = text.lines().filter(|line| line.starts_with(start));
+        Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    }
+
+    /// What its admin listener answers, and how long it took.
+    pub(crate) async fn get(&self, path: &str) -> io::Result<(String, Duration)> {
         let admin = self.admin.ok_or(io::ErrorKind::Unsupported)?;
+        let begun = Instant::now();
         let asked = async {
             let mut stream = TcpStream::connect(admin).await?;
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: livehook\r\nconnection: close\r\n\r\n").await?;
+            let request = format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await?;
             Ok::<_, io::Error>(answer)
         };
-        let answer = tokio::time::timeout(Duration::from_secs(10), asked).await??;
-        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.ok_or_else(|| io::Error::other(format!("no metric {name}")))
+        let answer = tokio::time::timeout(ANSWER_MAX, asked).await??;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok((body.to_owned(), begun.elapsed())),
+            _ => Err(io::Error::other(format!("GET {path}: {}", answer.lines().next().unwrap_or_default()))),
+        }
     }
 
     /// Ends it as a power cut would, as far as a process can tell.
@@ -133,11 +189,17 @@ fn configuration(dir: &Path, handler: Handler) -> String {
         Handler::Idle => format!("type = \"file\"\npath = {}\nstreams = [\"none-*\"]", quoted(&dir.join("none.jsonl"))),
         Handler::File => format!("type = \"file\"\npath = {}", quoted(&dir.join("events.jsonl"))),
         Handler::Http(address) => format!("type = \"http\"\nurl = \"http://{address}/events\""),
+        Handler::Refused(address) => {
+            format!("type = \"http\"\nurl = \"http://{address}/refused\"\nstreams = [\"room-??00\"]")
+        }
     };
+    // What is refused on purpose would be told of line by line.
+    let quiet =
+        if matches!(handler, Handler::Refused(_)) { ",livehook::intake=off,livehook::dispatch=off" } else { "" };
     let store = quoted(Path::new(&format!("sqlite:{}", dir.join("livehook.db").display())));
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [log]\nlevel = \"warn,livehook::app=info\"\nformat = \"json\"\n[signature]\nkey = \"{KEY}\"\n\
+         [log]\nlevel = \"warn,livehook::app=info{quiet}\"\nformat = \"json\"\n[signature]\nkey = \"{KEY}\"\n\
          [store]\nurl = {store}\n[[handlers]]\nname = \"sink\"\n{target}\n"
     )
 }

@@ -14,8 +14,9 @@ const SEQUENCE_DIGITS: usize = 19;
 const FIRST_SEQUENCE: u64 = 2_210_464_508_000_000_000;
 const STREAM_DIGITS: usize = 4;
 const TIME_DIGITS: usize = 10;
+const SIGN_DIGITS: usize = 32;
 /// CSS signs for ten minutes.
-const VALID_SECS: i64 = 600;
+const VALID_SECS: u64 = 600;
 
 /// Which streams the events are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,17 @@ pub(crate) enum Spread {
     One,
 }
 
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// Beginnings of pushes.
+    Push,
+    /// Their ends.
+    Interruption,
+    /// Beginnings that somebody signed who does not know the key.
+    Forged,
+}
+
 /// Makes requests, each with the event of a number.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
@@ -33,13 +45,17 @@ pub(crate) struct Template {
     sequence: usize,
     stream: usize,
     time: usize,
+    until: usize,
+    sign: usize,
     spread: Spread,
+    key: &'static str,
+    /// The second for which the times and the signature stand in the request.
+    second: u64,
 }
 
 impl Template {
-    /// Signed as of now: good for ten minutes and the server's grace.
-    pub(crate) fn new(spread: Spread) -> Self {
-        let body = body();
+    pub(crate) fn new(spread: Spread, sort: Sort) -> Self {
+        let body = body(sort);
         let head = format!(
             "POST /callbacks/stream-push HTTP/1.1\r\nhost: livehook\r\nuser-agent: bench\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -48,18 +64,31 @@ impl Template {
         let request = [head, body].concat();
         let after = |mark: &str| request.find(mark).map(|at| at + mark.len()).expect("every mark stands in the body");
         let (sequence, stream) = (after(r#""sequence":""#), after(r#""stream_id":"room-"#));
-        let time = after(r#""event_time":"#);
-        Self { request: request.into_bytes(), sequence, stream, time, spread }
+        let (time, until, sign) = (after(r#""event_time":"#), after(r#""t":"#), after(r#""sign":""#));
+        let key = if sort == Sort::Forged { "a guess" } else { KEY };
+        Self { request: request.into_bytes(), sequence, stream, time, until, sign, spread, key, second: 0 }
     }
 
-    /// The request that brings event `number`.
+    /// The request that brings event `number`, as of now.
     pub(crate) fn request(&mut self, number: u64) -> &[u8] {
+        self.date(SystemClock.now().secs().unsigned_abs());
         let stream = if self.spread == Spread::One { 0 } else { number % STREAMS };
-        let now = SystemClock.now().secs().unsigned_abs();
         write_digits(&mut self.request[self.sequence..][..SEQUENCE_DIGITS], sequence(number));
         write_digits(&mut self.request[self.stream..][..STREAM_DIGITS], stream);
-        write_digits(&mut self.request[self.time..][..TIME_DIGITS], now);
         &self.request
+    }
+
+    /// Dates and signs anew in every second, as CSS does: a signature that was believed once is not all there is.
+    fn date(&mut self, now: u64) {
+        if now == self.second {
+            return;
+        }
+        self.second = now;
+        let until = now + VALID_SECS;
+        let sign = hex::encode(Md5::digest(format!("{}{until}", self.key)));
+        write_digits(&mut self.request[self.time..][..TIME_DIGITS], now);
+        write_digits(&mut self.request[self.until..][..TIME_DIGITS], until);
+        self.request[self.sign..][..SIGN_DIGITS].copy_from_slice(sign.as_bytes());
     }
 }
 
@@ -68,17 +97,19 @@ pub(crate) fn sequence(number: u64) -> u64 {
     FIRST_SEQUENCE + number
 }
 
-fn body() -> String {
-    let now = SystemClock.now().secs();
-    let t = now + VALID_SECS;
-    let sign = hex::encode(Md5::digest(format!("{KEY}{t}")));
+fn body(sort: Sort) -> String {
+    let event_type = match sort {
+        Sort::Push | Sort::Forged => 1,
+        Sort::Interruption => 0,
+    };
     let body = |pad: &str| {
         format!(
-            r#"{{"app":"push.example.com","appid":1250000000,"appname":"live","channel_id":"room","errcode":0,"errmsg":"ok","event_time":{now},"event_type":1,"height":1080,"idc_id":34,"node":"203.0.113.37","sequence":"{FIRST_SEQUENCE}","set_id":2,"sign":"{sign}","stream_id":"room-0000","stream_param":"txSecret=0123456789abcdef0123456789abcdef&txTime=7FFFFFFF&note={pad}","t":{t},"user_ip":"198.51.100.7","width":1920}}"#
+            r#"{{"app":"push.example.com","appid":1250000000,"appname":"live","channel_id":"room","errcode":0,"errmsg":"ok","event_time":0000000000,"event_type":{event_type},"height":1080,"idc_id":34,"node":"203.0.113.37","sequence":"{FIRST_SEQUENCE}","set_id":2,"sign":"{:032}","stream_id":"room-0000","stream_param":"txSecret=0123456789abcdef0123456789abcdef&txTime=7FFFFFFF&note={pad}","t":0000000000,"user_ip":"198.51.100.7","width":1920}}"#,
+            0
         )
     };
-    let short = body("").len();
-    body(&"x".repeat(BODY_BYTES - short))
+    let bare = body("").len();
+    body(&"x".repeat(BODY_BYTES - bare))
 }
 
 fn write_digits(place: &mut [u8], mut number: u64) {

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -12,10 +13,10 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::event::{Spread, Template};
+use crate::event::{Sort, Spread, Template};
 use crate::report;
 
-/// Connections that send at the same time.
+/// Connections that send at the same time, unless a case says otherwise.
 pub(crate) const CONNECTIONS: usize = 64;
 /// No answer takes longer than this, or the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,9 +25,11 @@ const MICROS_MAX: u64 = 60_000_000;
 
 /// What came of a load.
 pub(crate) struct Outcome {
+    /// Requests that were due: all that were sent, where no rate was given.
+    pub(crate) due: u64,
     /// Requests answered 200 `{"code":0}`.
     pub(crate) answered: u64,
-    /// How long it took.
+    /// How long it took, to the last answer.
     pub(crate) took: Duration,
     /// Microseconds from the moment a request was due to its answer.
     pub(crate) latency: Histogram<u64>,
@@ -48,7 +51,9 @@ impl Numbers {
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
+    pub(crate) connections: usize,
     pub(crate) spread: Spread,
+    pub(crate) sort: Sort,
     pub(crate) numbers: Numbers,
 }
 
@@ -67,56 +72,57 @@ struct Caller {
     answer: Vec<u8>,
 }
 
-/// What one connection did.
+/// What all connections of a load did.
 struct Tally {
-    latency: Histogram<u64>,
-    acknowledged: Vec<u64>,
-    broken: bool,
+    outcome: Outcome,
+    broken: u64,
+    /// Whether to note what was answered.
+    note: bool,
 }
 
 /// As many as the server answers: each connection sends its next when it has its answer.
 pub(crate) async fn saturate(target: &Target, span: Span) -> io::Result<Outcome> {
     let callers = connect(target).await?;
-    let begun = Instant::now();
+    let (begun, tally) = (Instant::now(), Tally::new(span));
     let mut running = JoinSet::new();
     for mut caller in callers {
+        let tally = Arc::clone(&tally);
         running.spawn(async move {
-            let mut tally = Tally::new();
-            while begun.elapsed() < span.length && !tally.broken {
-                tally.note(&caller.call().await, Instant::now(), span.note);
+            while begun.elapsed() < span.length {
+                let sent = Instant::now();
+                if !note(&tally, &caller.call().await, sent) {
+                    break;
+                }
             }
-            tally
         });
     }
-    Ok(gather(running, begun).await)
+    Ok(gather(running, tally, begun).await)
 }
 
 /// `rate` a second, whether or not the server keeps up. Each latency counts from the moment at which its request was
 /// due, so a stall is seen by all whom it made wait.
 pub(crate) async fn pace(target: &Target, rate: u32, span: Span) -> io::Result<Outcome> {
     let callers = connect(target).await?;
+    let tally = Tally::new(span);
     let mut running = JoinSet::new();
     let mut lines = Vec::new();
     for mut caller in callers {
         let (due, mut dues) = mpsc::unbounded_channel::<Instant>();
         lines.push(due);
+        let tally = Arc::clone(&tally);
         running.spawn(async move {
-            let mut tally = Tally::new();
+            let mut open = true;
             while let Some(due) = dues.recv().await {
-                let called = caller.call().await;
-                // The receiver's own time is not looked at until the answer is there.
-                tally.note(&called, due, span.note);
-                if tally.broken {
-                    break;
-                }
+                // Owed all the same where the connection is lost: no request is left out because it had no answer.
+                let called = if open { caller.call().await } else { Err(io::ErrorKind::NotConnected.into()) };
+                open = note(&tally, &called, due);
             }
-            tally
         });
     }
     let begun = Instant::now();
     // A thread of its own: the runtime's timer is no finer than a millisecond.
     let pacer = std::thread::spawn(move || ring(&lines, rate, begun, span.length));
-    let outcome = gather(running, begun).await;
+    let outcome = gather(running, tally, begun).await;
     let _ = pacer.join();
     Ok(outcome)
 }
@@ -128,42 +134,57 @@ pub(crate) async fn once(target: &Target) -> io::Result<()> {
 
 /// Sends each connection in turn the moments at which its requests are due.
 fn ring(lines: &[mpsc::UnboundedSender<Instant>], rate: u32, begun: Instant, length: Duration) {
-    let count = u32::try_from(length.as_millis()).unwrap_or(u32::MAX) / 1000 * rate;
-    for number in 0..count {
-        let due = begun + Duration::from_secs(1) * number / rate;
+    // The system may let a sleeper oversleep by 50 µs, which would count as latency. Refused, it stays so.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    for number in 0..=u32::MAX {
+        let at = Duration::from_secs(1) * number / rate;
+        if at >= length {
+            break;
+        }
+        let due = begun + at;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let line = &lines[usize::try_from(number).unwrap_or_default() % lines.len()];
-        // A connection that broke is counted where it broke.
+        // Fails only where a task has panicked, which is counted there.
         let _ = line.send(due);
     }
 }
 
 async fn connect(target: &Target) -> io::Result<Vec<Caller>> {
-    let mut callers = Vec::with_capacity(CONNECTIONS);
-    for _ in 0..CONNECTIONS {
+    let mut callers = Vec::with_capacity(target.connections);
+    for _ in 0..target.connections {
         callers.push(Caller::connect(target).await?);
     }
     Ok(callers)
 }
 
-async fn gather(mut running: JoinSet<Tally>, begun: Instant) -> Outcome {
-    let mut outcome = Outcome { answered: 0, took: Duration::ZERO, latency: histogram(), acknowledged: Vec::new() };
-    let mut broken = 0_u64;
+async fn gather(mut running: JoinSet<()>, tally: Arc<Mutex<Tally>>, begun: Instant) -> Outcome {
     while let Some(ended) = running.join_next().await {
-        let Ok(tally) = ended else {
-            broken += 1;
-            continue;
-        };
-        outcome.answered += tally.latency.len();
-        broken += u64::from(tally.broken);
-        outcome.latency.add(&tally.latency).expect("all histograms have the same bounds");
-        outcome.acknowledged.extend(tally.acknowledged);
+        ended.expect("no connection panics");
     }
-    outcome.took = begun.elapsed();
+    let took = begun.elapsed();
+    let tally = Arc::into_inner(tally).expect("all connections have ended");
+    let Tally { outcome, broken, .. } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
     if broken > 0 {
-        report::aside(&format!("{broken} connections ended early, as they do when their server is killed"));
+        report::aside(&format!("{broken} requests had no answer, as when their server is killed"));
     }
-    outcome
+    Outcome { took, ..outcome }
+}
+
+/// Counts a request. Whether it was answered, and the next may follow.
+fn note(tally: &Mutex<Tally>, called: &io::Result<u64>, due: Instant) -> bool {
+    let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(MICROS_MAX);
+    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    tally.outcome.due += 1;
+    let Ok(number) = *called else {
+        tally.broken += 1;
+        return false;
+    };
+    tally.outcome.answered += 1;
+    tally.outcome.latency.saturating_record(micros);
+    if tally.note {
+        tally.outcome.acknowledged.push(number);
+    }
+    true
 }
 
 impl Outcome {
@@ -174,20 +195,10 @@ impl Outcome {
 }
 
 impl Tally {
-    fn new() -> Self {
-        Self { latency: histogram(), acknowledged: Vec::new(), broken: false }
-    }
-
-    fn note(&mut self, called: &io::Result<u64>, due: Instant, keep: bool) {
-        let Ok(number) = *called else {
-            self.broken = true;
-            return;
-        };
-        let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(MICROS_MAX);
-        self.latency.saturating_record(micros);
-        if keep {
-            self.acknowledged.push(number);
-        }
+    fn new(span: Span) -> Arc<Mutex<Self>> {
+        let (latency, took) = (histogram(), Duration::ZERO);
+        let outcome = Outcome { due: 0, answered: 0, took, latency, acknowledged: Vec::new() };
+        Arc::new(Mutex::new(Self { outcome, broken: 0, note: span.note }))
     }
 }
 
@@ -200,7 +211,7 @@ impl Caller {
     async fn connect(target: &Target) -> io::Result<Self> {
         let stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
-        let (template, numbers) = (Template::new(target.spread), target.numbers.clone());
+        let (template, numbers) = (Template::new(target.spread, target.sort), target.numbers.clone());
         Ok(Self { stream, template, numbers, answer: vec![0; 1024] })
     }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use livehook::clock::{Clock as _, SystemClock};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::load;
@@ -62,22 +64,54 @@ fn only(cpu: usize) -> CpuSet {
     set
 }
 
-/// Facts about the machine, each with its name.
+/// Facts about the program and the machine, each with its name.
 pub(crate) fn facts(dir: &Path, cores: &Cores) -> Vec<(&'static str, String)> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
+    let memory = read("/proc/meminfo");
+    let memory =
+        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());
+    let build = if cfg!(debug_assertions) { "NOT OPTIMISED: the figures say nothing" } else { "optimised" };
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned());
     let count = std::thread::available_parallelism().map_or(0, usize::from);
     let online = cpuinfo.lines().filter(|line| line.starts_with("processor")).count().max(count);
     vec![
+        ("livehook", format!("{}, {build}", env!("CARGO_PKG_VERSION"))),
+        ("date", SystemClock.now().rfc3339()),
         ("cores", online.to_string()),
         ("cpu", model),
+        ("memory", format!("{:.1} GiB", memory.map_or(0.0, |kib: u32| f64::from(kib) / 1024.0 / 1024.0))),
         ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("file system", file_system(dir, &read("/proc/self/mounts"))),
         ("pinned", cores.told.clone()),
-        ("load before", read("/proc/loadavg").trim().to_owned()),
+        ("load before", read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")),
     ]
+}
+
+/// Ticks of processor time of the machine since it was started: those that others who share it took from it, and all.
+pub(crate) fn stolen() -> (f64, f64) {
+    let stat = read("/proc/stat");
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
+    let ticks: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
+    (ticks.get(7).copied().unwrap_or_default(), ticks.iter().sum())
+}
+
+/// Connections are files: as many as the machine lets us have.
+pub(crate) fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it fails, the case that needs more connections says so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Bytes that can still be written where `dir` lies.
+pub(crate) fn free(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 /// The type of the mount `dir` lies on: the longest mount point that leads to it.
@@ -98,7 +132,7 @@ pub(crate) fn busy() -> f64 {
 
 /// Seconds of processor time a process has used, all its threads together.
 pub(crate) fn busy_of(process: &str) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let stat = read(&format!("/proc/{process}/stat"));
     // After the name in parentheses, which may hold blanks, user and system time are the 12th and 13th.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
     let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();

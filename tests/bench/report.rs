@@ -1,40 +1,77 @@
-//! What is told: a table for people, and the same as JSON. A figure is judged in words; none makes the run fail.
+//! What is told: a table for people, the same as JSON, and a picture.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
-/// What a figure is held against.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Bound {
-    /// The more the better.
-    AtLeast { must: f64, want: f64 },
-    /// The less the better.
-    AtMost { must: f64, want: f64 },
-    /// Nothing: it explains others.
-    None,
+pub(crate) use crate::numbers::Bound;
+use crate::numbers::Figure;
+use crate::{machine, plot};
+
+/// Latency of a server at a rate, in microseconds.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Rung {
+    pub(crate) server: String,
+    /// Requests a second that were due.
+    pub(crate) offered: u32,
+    /// Answers a second, to the last one.
+    pub(crate) answered: f64,
+    /// Whether the server could go on like that for ever.
+    pub(crate) kept_up: bool,
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
+    pub(crate) count: u64,
+    /// Of a core, kept busy by the load.
+    pub(crate) load_share: f64,
 }
 
-/// A figure.
-struct Row {
-    what: String,
-    figure: f64,
-    unit: &'static str,
-    bound: Bound,
-    note: String,
+/// How long a sync takes, in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sync {
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+}
+
+/// A store on its way to many events.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Stage {
+    pub(crate) stored: u64,
+    pub(crate) accepted_per_second: f64,
+    pub(crate) processor_micros_each: f64,
+    pub(crate) written_bytes_each: f64,
 }
 
 /// All figures, and the facts about the machine they were taken on.
+#[derive(Serialize)]
 pub(crate) struct Report {
-    facts: Vec<(&'static str, String)>,
-    rows: Vec<Row>,
+    made: Map<String, Value>,
+    figures: Vec<Figure>,
+    /// Latency by offered rate,
+    pub(crate) latency_micros_by_rate: Vec<Rung>,
+    /// and a sync of the disk meanwhile.
+    pub(crate) sync_micros: Option<Sync>,
+    /// How throughput went while a store was filled.
+    pub(crate) growth: Vec<Stage>,
+    #[serde(skip)]
+    stolen_before: (f64, f64),
 }
 
 impl Report {
-    pub(crate) fn new(facts: Vec<(&'static str, String)>) -> Self {
-        Self { facts, rows: Vec::new() }
+    pub(crate) fn new(facts: Vec<(&str, String)>) -> Self {
+        let made = facts.into_iter().map(|(name, fact)| (name.to_owned(), Value::String(fact))).collect();
+        Self {
+            made,
+            figures: Vec::new(),
+            latency_micros_by_rate: Vec::new(),
+            sync_micros: None,
+            growth: Vec::new(),
+            stolen_before: machine::stolen(),
+        }
     }
 
     /// Adds a figure, and tells of it at once: a run takes minutes.
@@ -46,9 +83,9 @@ impl Report {
         bound: Bound,
         note: impl Into<String>,
     ) {
-        let row = Row { what: what.into(), figure, unit, bound, note: note.into() };
-        aside(&format!("{}: {}", row.what, row.shown(row.figure)));
-        self.rows.push(row);
+        let figure = Figure::new(what.into(), figure, unit, bound, note.into());
+        aside(&format!("{}: {}", figure.what, figure.shown()));
+        self.figures.push(figure);
     }
 
     /// Adds a figure that is held against nothing.
@@ -56,69 +93,45 @@ impl Report {
         self.add(what, figure, unit, Bound::None, "");
     }
 
-    /// Writes the table to standard output and the JSON file beside it.
-    pub(crate) fn write(&self, json: &Path) -> io::Result<()> {
+    /// Adds what became known of how it was made.
+    pub(crate) fn fact(&mut self, name: &str, fact: String) {
+        self.made.insert(name.to_owned(), Value::String(fact));
+    }
+
+    /// Writes the table to standard output, all there is to `json`, and the picture to `svg` where there is one to draw.
+    pub(crate) fn write(&mut self, json: &Path, svg: &Path) -> io::Result<()> {
+        let (stolen, all) = machine::stolen();
+        let share = (stolen - self.stolen_before.0) / (all - self.stolen_before.1).max(1.0) * 100.0;
+        self.fact("stolen", format!("{share:.1} % of the processor time, by others on the same hardware"));
         let mut out = String::from("\n");
-        out.extend(self.facts.iter().map(|(name, fact)| format!("{name:<12} {fact}\n")));
-        out.push_str(&table(&self.rows));
+        let facts = self.made.iter().map(|(name, fact)| format!("{name:<12} {}\n", fact.as_str().unwrap_or_default()));
+        out.extend(facts);
+        out.push_str(&table(&self.figures));
         io::stdout().write_all(out.as_bytes())?;
-        fs::write(json, serde_json::to_vec_pretty(&self.json())?)?;
-        writeln!(io::stdout(), "\nalso in {}", json.display())
+        fs::write(json, serde_json::to_vec_pretty(self)?)?;
+        writeln!(io::stdout(), "\nreport in {}", json.display())?;
+        self.draw(svg)
     }
 
-    fn json(&self) -> Value {
-        let facts: serde_json::Map<_, _> = self.facts.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
-        let rows: Vec<_> = self
-            .rows
-            .iter()
-            .map(|row| {
-                let (must, want) = row.limits();
-                json!({"what": row.what, "figure": row.figure, "unit": row.unit, "must": must, "want": want,
-                       "verdict": row.verdict(), "note": row.note})
-            })
-            .collect();
-        json!({"machine": facts, "figures": rows})
+    fn draw(&self, svg: &Path) -> io::Result<()> {
+        let made = |name: &str| self.made.get(name).and_then(Value::as_str).unwrap_or_default();
+        let date = made("date").split('T').next().unwrap_or_default();
+        let (version, cpu) = (made("livehook"), made("cpu"));
+        let caption =
+            format!("livehook {version} · {} cores of {cpu} · {} · {date}", made("cores"), made("file system"));
+        if let Some(picture) = plot::draw(&self.latency_micros_by_rate, self.sync_micros, &caption) {
+            fs::write(svg, picture?)?;
+            writeln!(io::stdout(), "picture in {}", svg.display())?;
+        }
+        Ok(())
     }
 }
 
-impl Row {
-    fn limits(&self) -> (Option<f64>, Option<f64>) {
-        match self.bound {
-            Bound::AtLeast { must, want } | Bound::AtMost { must, want } => (Some(must), Some(want)),
-            Bound::None => (None, None),
-        }
-    }
-
-    fn verdict(&self) -> &'static str {
-        let (must, want) = match self.bound {
-            Bound::AtLeast { must, want } => (self.figure >= must, self.figure >= want),
-            Bound::AtMost { must, want } => (self.figure <= must, self.figure <= want),
-            Bound::None => return "",
-        };
-        match (must, want) {
-            (_, true) => "as wanted",
-            (true, false) => "holds",
-            (false, false) => "MISSED",
-        }
-    }
-
-    fn shown(&self, value: f64) -> String {
-        let digits = match value.abs() {
-            large if large >= 100.0 => 0,
-            middle if middle >= 10.0 => 1,
-            _ => 2,
-        };
-        format!("{value:.digits$}{}", self.unit)
-    }
-}
-
-fn table(rows: &[Row]) -> String {
+fn table(figures: &[Figure]) -> String {
     let mut lines = vec![["what", "figure", "must hold", "want", "verdict", "note"].map(str::to_owned)];
-    lines.extend(rows.iter().map(|row| {
-        let (must, want) = row.limits();
-        let limit = |value: Option<f64>| value.map_or_else(String::new, |value| row.shown(value));
-        let verdict = row.verdict().to_owned();
-        [row.what.clone(), row.shown(row.figure), limit(must), limit(want), verdict, row.note.clone()]
+    lines.extend(figures.iter().map(|figure| {
+        let [must, want] = figure.limits();
+        [figure.what.clone(), figure.shown(), must, want, figure.verdict.clone(), figure.note.clone()]
     }));
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; 6] = std::array::from_fn(width);

@@ -1,4 +1,5 @@
-//! A system of the customer's, as far as deliveries are concerned: reads requests and answers each 204.
+//! A system of the customer's, as far as deliveries are concerned: reads requests and answers each 204, but 410 where they
+//! go to `/refused`.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,8 +45,14 @@ async fn converse(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(16 << 10);
     loop {
         while let Some(length) = request_length(&buffer) {
+            let refused = buffer.starts_with(b"POST /refused");
             buffer.drain(..length);
-            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
+            let answer: &[u8] = if refused {
+                b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n"
+            } else {
+                b"HTTP/1.1 204 No Content\r\n\r\n"
+            };
+            stream.write_all(answer).await?;
         }
         if stream.read_buf(&mut buffer).await? == 0 {
             return Ok(());
