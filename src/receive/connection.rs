@@ -27,8 +27,9 @@ use tower::ServiceExt as _;
 use super::{Route, Settings};
 use crate::telemetry::Metrics;
 
-/// Bytes of a request's head; more is answered 431, as are more than hyper's hundred headers.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a request's head; more is answered 431, as are more than hyper's hundred headers. A connection's buffers grow
+/// to this size, and there may be thousands of connections.
+const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Pause after the machine could not give us another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
