@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::body::ReadError;
+use super::budget::Share;
 use super::settings::Unstored;
 use super::{Receiver, spill};
 use crate::event::Reason;
@@ -33,12 +34,16 @@ enum Unconfirmed {
 
 impl Receiver {
     /// Has a callback stored and answers, inside the deadline after its last byte.
-    pub(super) async fn answer(&self, callback: Arc<Callback>, last_byte: Instant) -> Response {
+    ///
+    /// `share` counts the bytes of its body, until the answer and until it has been looked at; from then on the store's
+    /// queue counts them.
+    pub(super) async fn answer(&self, callback: Arc<Callback>, share: Share, last_byte: Instant) -> Response {
+        let share = Arc::new(share);
         let ack = self.0.settings.ack;
         let reserve = SPILL_RESERVE_MAX.min(ack.deadline / 4);
         let patience = last_byte + ack.deadline.saturating_sub(reserve);
         let refusal = Arc::new(OnceLock::new());
-        let mut keeping = Box::pin(self.clone().keep(Arc::clone(&callback), Arc::clone(&refusal)));
+        let mut keeping = Box::pin(self.clone().keep(Arc::clone(&callback), Arc::clone(&share), Arc::clone(&refusal)));
         let unconfirmed = match tokio::time::timeout_at(patience.into(), &mut keeping).await {
             Ok(Ok(_)) => return accepted(),
             Ok(Err(unconfirmed)) => unconfirmed,
@@ -64,10 +69,13 @@ impl Receiver {
     async fn keep(
         self,
         callback: Arc<Callback>,
+        share: Arc<Share>,
         refusal: Arc<OnceLock<Option<Reason>>>,
     ) -> Result<Receipt, Unconfirmed> {
         let ruling = self.rule(&callback).await.ok_or(Unconfirmed::Unjudged)?;
         let _ = refusal.set(ruling.refusal());
+        // Waiting for the store may outlive the request, and needs nothing more of it.
+        drop((callback, share));
         Ok(self.0.intake.keep(ruling).await?)
     }
 

@@ -100,9 +100,13 @@ impl Share {
         self.cut.notified().await;
     }
 
-    /// From now on it is our work that keeps the bytes, and nobody cuts it off.
-    pub(super) fn finished_reading(&mut self) {
-        self.budget.lock().readers.remove(&self.ticket);
+    /// From now on it is our work that keeps so many of the bytes, and nobody cuts it off.
+    pub(super) fn finished_reading(&mut self, kept: usize) {
+        let mut state = self.budget.lock();
+        state.readers.remove(&self.ticket);
+        state.used -= self.bytes - kept;
+        self.bytes = kept;
+        drop(state);
         // Another one is the longest now.
         self.budget.freed.notify_waiters();
     }
@@ -171,7 +175,7 @@ mod tests {
         second.grow(MAX / 2).await.unwrap();
         assert!(!second.try_grow(1));
         assert!(first.try_grow(MAX));
-        first.finished_reading();
+        first.finished_reading(MAX / 2);
         assert!(second.try_grow(1), "it is the longest now");
         drop((first, second));
         assert_eq!(budget.lock().used, 0);
