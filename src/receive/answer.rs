@@ -32,7 +32,32 @@ enum Unconfirmed {
     Store(#[from] StoreError),
 }
 
+/// What became of a callback that is not confirmed, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Failure {
+    /// The sender is asked to send it again.
+    Refused,
+    /// It is on standard error.
+    Spilled,
+    /// It is nowhere, and the sender is asked to send it again.
+    NotEvenSpilled,
+}
+
 impl Receiver {
+    /// Logs in sum what had no line of its own.
+    pub(super) fn sum_up(&self) {
+        self.0.intake.sum_up();
+        for (failure, callbacks) in self.0.failures.untold() {
+            match failure {
+                Failure::Refused => tracing::error!(callbacks, "more callbacks refused so that they come again"),
+                Failure::Spilled => tracing::warn!(callbacks, "more callbacks spilled"),
+                Failure::NotEvenSpilled => {
+                    tracing::error!(callbacks, "more callbacks neither stored nor spilled in time");
+                }
+            }
+        }
+    }
+
     /// Has a callback stored and answers, inside the deadline after its last byte.
     ///
     /// `share` counts the bytes of its body, until the answer and until it has been looked at; from then on the store's
@@ -55,11 +80,15 @@ impl Receiver {
         };
         match ack.unstored {
             Unstored::Refuse => {
-                tracing::error!(%unconfirmed, "callback refused so that it comes again");
+                if self.0.failures.is_told(Failure::Refused) {
+                    tracing::error!(%unconfirmed, "callback refused so that it comes again");
+                }
                 not_accepted(StatusCode::SERVICE_UNAVAILABLE)
             }
             Unstored::Accept => {
-                tracing::warn!(%unconfirmed, "callback spilled");
+                if self.0.failures.is_told(Failure::Spilled) {
+                    tracing::warn!(%unconfirmed, "callback spilled");
+                }
                 self.spill(&callback, refusal.get().copied().flatten(), last_byte + ack.deadline).await
             }
         }
@@ -86,7 +115,9 @@ impl Receiver {
             return accepted();
         }
         // Not even that: the one case in which CSS must try again.
-        tracing::error!("callback neither stored nor spilled in time");
+        if self.0.failures.is_told(Failure::NotEvenSpilled) {
+            tracing::error!("callback neither stored nor spilled in time");
+        }
         not_accepted(StatusCode::SERVICE_UNAVAILABLE)
     }
 }

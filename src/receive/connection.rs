@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::{Route, Settings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Repeats};
 
 /// Bytes of a request's head; more is answered 431, as are more than hyper's hundred headers. A connection's buffers grow
 /// to this size, and there may be thousands of connections.
@@ -47,6 +47,7 @@ struct Shared {
     /// Ends them wherever they are.
     cut: CancellationToken,
     metrics: Metrics,
+    unaccepted: Repeats<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +105,7 @@ impl Connections {
             finishing: CancellationToken::new(),
             cut: CancellationToken::new(),
             metrics,
+            unaccepted: Repeats::default(),
         }))
     }
 
@@ -134,6 +136,13 @@ impl Connections {
         self.0.tasks.wait().await;
     }
 
+    /// Logs in sum what had no line of its own.
+    pub(super) fn sum_up(&self) {
+        for ((), connections) in self.0.unaccepted.untold() {
+            tracing::warn!(connections, "more connections could not be accepted");
+        }
+    }
+
     /// Cuts off what has not finished.
     pub(super) fn cut(&self) {
         self.0.cut.cancel();
@@ -147,7 +156,9 @@ impl Connections {
                 Some(stream)
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if self.0.unaccepted.is_told(()) {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                }
                 self.evict();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 None

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::answer::Failure;
 use self::body::Limits;
 use self::budget::Budget;
 use self::connection::{Connections, Origin};
@@ -34,7 +35,7 @@ use crate::clock::Clock;
 use crate::event::{KINDS, Kind};
 use crate::intake::{Callback, Intake, Ruling};
 use crate::signature::LegacyHeaders;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Repeats, SUMMARY_EVERY};
 
 /// What the callback listener works with.
 #[derive(Clone)]
@@ -53,6 +54,7 @@ struct Parts {
     rests: TaskTracker,
     /// What still waits for the store after its answer.
     late: TaskTracker,
+    failures: Repeats<Failure>,
     stopping: AtomicBool,
 }
 
@@ -82,7 +84,19 @@ impl Receiver {
         let budget = Arc::new(Budget::new(settings.body_bytes_in_flight));
         let judges = Arc::new(Semaphore::new(available_parallelism().map_or(JUDGES_MIN, usize::from).max(JUDGES_MIN)));
         let (rests, late, stopping) = (TaskTracker::new(), TaskTracker::new(), AtomicBool::new(false));
-        Self(Arc::new(Parts { intake, settings, clock, metrics, spills, budget, judges, rests, late, stopping }))
+        Self(Arc::new(Parts {
+            intake,
+            settings,
+            clock,
+            metrics,
+            spills,
+            budget,
+            judges,
+            rests,
+            late,
+            failures: Repeats::default(),
+            stopping,
+        }))
     }
 
     /// From now on load balancers are told to look elsewhere; callbacks are still taken.
@@ -93,7 +107,10 @@ impl Receiver {
     /// Serves until `stop`, then finishes the requests in hand.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
         let connections = Connections::new(&self.0.settings, self.0.metrics.clone());
-        connections.serve(listener, router(self.clone()), stop).await;
+        tokio::select! {
+            () = connections.serve(listener, router(self.clone()), stop) => {}
+            () = self.keep_summing_up(&connections) => {}
+        }
         let finish = async {
             connections.finish().await;
             self.0.rests.close();
@@ -106,7 +123,17 @@ impl Receiver {
         // A store that does not confirm them now is told to close next, and lets go of them.
         self.0.late.close();
         let _ = tokio::time::timeout(LATE_PATIENCE, self.0.late.wait()).await;
+        self.sum_up();
         Ok(())
+    }
+
+    /// Never completes.
+    async fn keep_summing_up(&self, connections: &Connections) {
+        loop {
+            tokio::time::sleep(SUMMARY_EVERY).await;
+            self.sum_up();
+            connections.sum_up();
+        }
     }
 }
 
