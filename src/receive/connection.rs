@@ -129,6 +129,13 @@ impl Connections {
         }
     }
 
+    /// Serves one connection until it ends.
+    #[cfg(fuzzing)]
+    pub(super) async fn serve_one<S: Stream>(&self, stream: S, router: Router) {
+        let place = self.place().await;
+        self.clone().run(0, stream, router, place).await;
+    }
+
     /// Lets every connection finish its request in hand and closes it.
     pub(super) async fn finish(&self) {
         self.0.finishing.cancel();
@@ -189,7 +196,7 @@ impl Connections {
         }
     }
 
-    async fn run(self, id: u64, stream: TcpStream, router: Router, place: OwnedSemaphorePermit) {
+    async fn run<S: Stream>(self, id: u64, stream: S, router: Router, place: OwnedSemaphorePermit) {
         let state = Arc::new(State { phase: Mutex::new(Phase::Idle(Instant::now())), evict: Notify::new() });
         self.lock().insert(id, Arc::clone(&state));
         let _listed = Listed { connections: &self, id };
@@ -197,7 +204,7 @@ impl Connections {
         drop(place);
     }
 
-    async fn converse(&self, stream: TcpStream, router: Router, state: &Arc<State>) {
+    async fn converse<S: Stream>(&self, stream: S, router: Router, state: &Arc<State>) {
         let watched = Watched::new(stream, Arc::clone(state), self.0.timeouts);
         let service = service_fn(|request: Request<hyper::body::Incoming>| {
             let (router, state, metrics) = (router.clone(), Arc::clone(state), self.0.metrics.clone());
@@ -310,17 +317,22 @@ impl State {
     }
 }
 
+/// What a connection is made of.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
 /// A stream that gives up on a peer who keeps it waiting.
-struct Watched {
-    stream: TcpStream,
+struct Watched<S> {
+    stream: S,
     state: Arc<State>,
     timeouts: Timeouts,
     reading: Pin<Box<Sleep>>,
     writing: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
-    fn new(stream: TcpStream, state: Arc<State>, timeouts: Timeouts) -> Self {
+impl<S: Stream> Watched<S> {
+    fn new(stream: S, state: Arc<State>, timeouts: Timeouts) -> Self {
         let reading = Box::pin(tokio::time::sleep(timeouts.idle));
         Self { stream, state, timeouts, reading, writing: None }
     }
@@ -357,7 +369,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: Stream> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
@@ -372,7 +384,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: Stream> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.poll_stuck(cx, written)

@@ -5,6 +5,8 @@ mod answer;
 mod body;
 mod budget;
 mod connection;
+#[cfg(fuzzing)]
+mod fuzzing;
 mod settings;
 mod spill;
 
@@ -29,6 +31,8 @@ use self::answer::Failure;
 use self::body::Limits;
 use self::budget::Budget;
 use self::connection::{Connections, Origin};
+#[cfg(fuzzing)]
+pub use self::fuzzing::Door;
 pub use self::settings::{Ack, Settings, Unstored};
 pub use self::spill::{SpillSink, StandardError};
 use crate::clock::Clock;
