@@ -192,9 +192,17 @@ fn matching_key<'k>(stamp: &Stamp, domain: Option<String>, keys: &'k [Key]) -> R
     }
     found.ok_or_else(|| Refusal::SignatureMismatch {
         keys: candidates.len(),
-        domain: domain.map_or_else(|| "an event without domain".to_owned(), |d| format!("domain `{d}`")),
+        domain: domain.map_or_else(|| "an event without domain".to_owned(), |d| format!("domain `{}`", shown(&d))),
     })
 }
+
+/// A domain as it may stand in a log, cut down to the length of the longest one there can be.
+fn shown(domain: &str) -> String {
+    domain.chars().take(DOMAIN_CHARS_MAX).flat_map(char::escape_debug).collect()
+}
+
+/// RFC 1035, section 2.3.4, as text.
+const DOMAIN_CHARS_MAX: usize = 253;
 
 impl Key {
     /// Whether it may sign for a push domain. An event that names none is checked against every key.
@@ -371,6 +379,16 @@ mod tests {
         assert_eq!(check(r#""event_type":343,"domain":"b.com""#), Ok(Some("other".to_owned())));
         assert_eq!(check(r#""event_type":1,"app":"c.com""#), Err("signature-mismatch"));
         assert_eq!(check(r#""event_type":338"#), Ok(Some("new".to_owned())), "no domain: every key");
+    }
+
+    #[test]
+    fn a_refusal_repeats_little_of_what_a_stranger_sent() {
+        let body = format!(r#"{{"event_type":1,"app":"\n{}","t":1234567890,"sign":"{SIGN}"}}"#, "x".repeat(1000));
+        let incoming = Incoming::read(body.as_bytes()).unwrap();
+        let settings = Settings { keys: vec![key("k", "other", &[])], ..Settings::default() };
+        let now = Timestamp::from_secs(1_234_567_890);
+        let detail = verify(&incoming, &LegacyHeaders::default(), &settings, now).unwrap_err().to_string();
+        assert!(detail.len() < 350 && !detail.contains('\n'), "{detail}");
     }
 
     #[test]

@@ -57,7 +57,7 @@ async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<St
             "a line is longer than {LINE_MAX} bytes; what came before is imported"
         )));
     }
-    Ok((read > 0).then(|| String::from_utf8_lossy(line.trim_ascii_end()).into_owned()))
+    Ok((read > 0).then(|| String::from_utf8_lossy(&line).into_owned()))
 }
 
 /// Returns how many lines have faults that are not listed.

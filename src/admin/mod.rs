@@ -57,6 +57,12 @@ impl Admin {
         axum::serve(listener, router(self)).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 
+    /// Its routes, without a port.
+    #[cfg(fuzzing)]
+    pub fn routes(self) -> Router {
+        router(self)
+    }
+
     fn store(&self) -> &Store {
         self.0.intake.store()
     }

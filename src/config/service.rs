@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use super::field::Size;
 use super::reader::Section;
 use super::sources::LEVEL_VARIABLE;
@@ -115,7 +113,7 @@ fn judge_level(level: &str, ours: bool) -> Result<(), String> {
     if word && !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
         return Err(format!("{level:?} is none of {}, nor a list of directives", LEVELS.join(", ")));
     }
-    EnvFilter::try_new(level).map(drop).map_err(|e| format!("{level:?} is no list of directives: {e}"))
+    telemetry::log::parse_directives(level).map(drop).map_err(|e| format!("{level:?} is no list of directives: {e}"))
 }
 
 pub(super) fn store(s: &mut Section<'_>) -> store::Settings {

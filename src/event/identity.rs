@@ -16,6 +16,9 @@ const CHANGED_BY_RETRIES: [&str; 3] = ["t", "sign", "sendTime"];
 
 /// Below this depth objects are compared in the order they were sent in. CSS nests six levels deep.
 const DEPTH_MAX: usize = 32;
+/// So are members behind this many of one object: sorting them all could take ten times what they are long. CSS has a few
+/// dozen.
+const MEMBERS_MAX: usize = 4096;
 
 impl Identity {
     /// The identity of `body`. `natural_key` is what the documentation suggests as the name of this event, if anything:
@@ -54,7 +57,8 @@ impl Identity {
 }
 
 /// A digest that is equal for bodies equal but for white space, the order of members, the way strings are escaped, and
-/// the top-level members `t`, `sign` and `sendTime`. Numbers are compared as text, repeated members in their order.
+/// the top-level members `t`, `sign` and `sendTime`. Numbers are compared as text, repeated members in their order; so
+/// are members more than 32 levels deep, and those behind the first 4096 of one object.
 pub fn content_digest(body: Value<'_>) -> [u8; 32] {
     let mut hash = Sha256::new();
     feed(&mut hash, body, 0);
@@ -81,11 +85,11 @@ fn feed(hash: &mut Sha256, value: Value<'_>, depth: usize) {
 
 fn feed_object(hash: &mut Sha256, object: Value<'_>, depth: usize) {
     let counts = |key: &[u8]| depth > 0 || !CHANGED_BY_RETRIES.iter().any(|name| name.as_bytes() == key);
-    let mut members: Vec<_> =
-        object.members().map(|(key, value)| (key.bytes(), value)).filter(|(key, _)| counts(key)).collect();
-    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut members = object.members().map(|(key, value)| (key.bytes(), value)).filter(|(key, _)| counts(key));
+    let mut sorted: Vec<_> = members.by_ref().take(MEMBERS_MAX).collect();
+    sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
     hash.update(b"{");
-    for (key, value) in members {
+    for (key, value) in sorted.into_iter().chain(members) {
         feed_bytes(hash, b'k', &key);
         feed(hash, value, depth + 1);
     }
@@ -144,6 +148,22 @@ mod tests {
     fn deep_nesting_costs_neither_stack_nor_time() {
         let deep = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
         assert_eq!(digest(&deep), digest(&deep.replace(':', " : ")));
+    }
+
+    #[test]
+    fn members_behind_a_great_many_are_compared_in_their_order() {
+        let body = |names: &[usize]| {
+            let members: Vec<_> = names.iter().map(|name| format!("\"{name}\":{name}")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let names: Vec<_> = (0..MEMBERS_MAX + 2).collect();
+        let (mut early, mut late, mut fewer) = (names.clone(), names.clone(), names.clone());
+        early.swap(0, MEMBERS_MAX - 1);
+        late.swap(MEMBERS_MAX, MEMBERS_MAX + 1);
+        fewer.truncate(MEMBERS_MAX + 1);
+        assert_eq!(digest(&body(&names)), digest(&body(&early)));
+        assert_ne!(digest(&body(&names)), digest(&body(&late)));
+        assert_ne!(digest(&body(&names)), digest(&body(&fewer)));
     }
 
     #[test]

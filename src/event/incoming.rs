@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::json::{self, Shape, Value};
+use super::json::{self, Members, Shape, Value};
 use super::kind::{AVERAGE_MARK, OwnTime};
 use super::{Kind, Refusal};
 use crate::clock::Timestamp;
@@ -12,13 +12,17 @@ use crate::clock::Timestamp;
 pub struct Incoming<'a> {
     received: &'a [u8],
     body: Value<'a>,
-    members: Vec<(Cow<'a, str>, Value<'a>)>,
+    /// The first members, with their names decoded.
+    at_hand: Vec<(Cow<'a, str>, Value<'a>)>,
+    /// Those behind them, looked for in the text.
+    behind: Members<'a>,
     event_type: Option<i64>,
     kind: Kind,
     headers_sign: bool,
 }
 
-/// What a body says about itself apart from its payload. Names are without the blanks around them; empty ones are none.
+/// What a body says about itself apart from its payload. Names are without the blanks around them; empty ones are none,
+/// and so are those of more than 1 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// What the event tells.
@@ -48,6 +52,13 @@ pub enum Lookup<'a> {
     Repeated,
 }
 
+/// Members kept at hand. Real bodies have a few dozen; one that is nothing but members would cost ten times its length.
+const AT_HAND_MAX: usize = 256;
+/// Bytes of a name. A domain has 253 at most; what is longer names nothing, and would be carried along in every list.
+const NAME_BYTES_MAX: usize = 1024;
+/// Bytes of a URL that is taken apart.
+const URL_BYTES_MAX: usize = 8192;
+
 impl<'a> Incoming<'a> {
     /// Reads a body. Refuses, in this order, what is empty or blank, no JSON object or with several `event_type`, and
     /// what has no number there. A number sent as text is taken.
@@ -61,8 +72,10 @@ impl<'a> Incoming<'a> {
         if body.shape() != Shape::Object {
             return Err(malformed(format!("it is {}", body.shape().name())));
         }
-        let members = body.members().map(|(key, value)| (key.text(), value)).collect();
-        let mut incoming = Self { received, body, members, event_type: None, kind: Kind::Unknown, headers_sign: false };
+        let mut behind = body.members();
+        let at_hand = behind.by_ref().take(AT_HAND_MAX).map(|(key, value)| (key.text(), value)).collect();
+        let mut incoming =
+            Self { received, body, at_hand, behind, event_type: None, kind: Kind::Unknown, headers_sign: false };
         match incoming.lookup("event_type") {
             Lookup::Repeated => return Err(malformed("`event_type` is repeated".to_owned())),
             Lookup::Once(value) if is_number(value) => {
@@ -102,10 +115,10 @@ impl<'a> Incoming<'a> {
 
     /// Finds a top-level member.
     pub fn lookup(&self, name: &str) -> Lookup<'a> {
-        let mut found = self.members.iter().filter(|(key, _)| key == name);
+        let mut found = self.members(name);
         match (found.next(), found.next()) {
             (None, _) => Lookup::Absent,
-            (Some((_, value)), None) => Lookup::Once(*value),
+            (Some(value), None) => Lookup::Once(value),
             (Some(_), Some(_)) => Lookup::Repeated,
         }
     }
@@ -135,17 +148,26 @@ impl<'a> Incoming<'a> {
 
     /// The last member of that name, as [`Value::member`] chooses.
     fn member(&self, name: &str) -> Option<Value<'a>> {
-        self.members.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
+        self.members(name).last()
+    }
+
+    /// All members of that name, in their order.
+    fn members(&self, name: &str) -> impl Iterator<Item = Value<'a>> {
+        let at_hand = self.at_hand.iter().filter(move |(key, _)| key == name).map(|(_, value)| *value);
+        at_hand.chain(self.behind.clone().filter(move |(key, _)| key.text() == name).map(|(_, value)| value))
     }
 
     /// The first of the members that holds a name: text or a number, without blanks around it.
     fn name(&self, members: &[&str]) -> Option<String> {
-        members.iter().find_map(|name| {
-            let value = self.member(name).filter(|v| matches!(v.shape(), Shape::Text | Shape::Number))?;
-            let text = value.text();
-            let text = text.trim();
-            (!text.is_empty()).then(|| text.to_owned())
-        })
+        members.iter().find_map(|name| self.words(name, NAME_BYTES_MAX))
+    }
+
+    /// What a member holds as text or as a number, without blanks around it; none if that is nothing, or too long.
+    fn words(&self, member: &str, bytes_max: usize) -> Option<String> {
+        let value = self.member(member).filter(|v| matches!(v.shape(), Shape::Text | Shape::Number))?;
+        let text = value.text();
+        let text = text.trim();
+        (1..=bytes_max).contains(&text.len()).then(|| text.to_owned())
     }
 
     fn is_audit_of_before_2020(&self) -> bool {
@@ -154,13 +176,14 @@ impl<'a> Incoming<'a> {
 
     /// Domain and app of a relay: the host of `to_url` and the first segment of its path.
     fn destination(&self) -> (Option<String>, Option<String>) {
-        let Some(url) = self.name(&["to_url"]).and_then(|text| url::Url::parse(&text).ok()) else {
+        let Some(url) = self.words("to_url", URL_BYTES_MAX).and_then(|text| url::Url::parse(&text).ok()) else {
             return (None, None);
         };
         let domain = url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned());
         let segment = url.path().split('/').find(|segment| !segment.is_empty());
         let app = segment.map(|s| percent_encoding::percent_decode_str(s).decode_utf8_lossy().trim().to_owned());
-        (domain.filter(|host| !host.is_empty()), app)
+        let is_name = |name: &String| (1..=NAME_BYTES_MAX).contains(&name.len());
+        (domain.filter(is_name), app.filter(is_name))
     }
 
     fn occurred_at(&self) -> Option<Timestamp> {
@@ -267,6 +290,48 @@ mod tests {
         assert_eq!(push.app, None);
         assert_eq!(push.stream.as_deref(), Some("42"));
         assert_eq!(push.sequence.as_deref(), Some("18446744073709551999"));
+    }
+
+    #[test]
+    fn what_is_too_long_is_no_name() {
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        let facts_of = |name: &str| {
+            facts(&format!(
+                r#"{{"event_type":1,"app":"{name}","appname":"{name}","stream_id":"{name}","sequence":"{name}"}}"#
+            ))
+        };
+        let kept = facts_of(&long[1..]);
+        assert!(
+            [kept.domain, kept.app, kept.stream, kept.sequence].iter().all(|name| name.as_deref() == Some(&long[1..]))
+        );
+        let none = facts_of(&long);
+        assert_eq!([none.domain, none.app, none.stream, none.sequence], [const { None }; 4]);
+        for url in
+            [format!("rtmp://host/{long}"), format!("rtmp://{long}/app"), format!("http://{}/", "x".repeat(1 << 20))]
+        {
+            let relay = facts(&format!(r#"{{"event_type":314,"to_url":"{url}"}}"#));
+            assert!([relay.domain, relay.app].iter().flatten().all(|name| name.len() <= NAME_BYTES_MAX), "{url}");
+        }
+    }
+
+    #[test]
+    fn members_are_found_wherever_they_stand() {
+        let many: Vec<_> = (0..AT_HAND_MAX).map(|n| format!(r#""m{n}":{n}"#)).collect();
+        let many = many.join(",");
+        let body = format!(r#"{{{many},"event_type":1,"app":"a","stream_id":"x","str\u0065am_id":"y","m0":"again"}}"#);
+        let incoming = Incoming::read(body.as_bytes()).unwrap();
+        assert_eq!(incoming.kind(), Kind::StreamPush);
+        assert_eq!(incoming.facts().stream.as_deref(), Some("y"), "the last one counts");
+        let shown = |name| match incoming.lookup(name) {
+            Lookup::Absent => "absent",
+            Lookup::Once(value) => value.raw(),
+            Lookup::Repeated => "repeated",
+        };
+        assert_eq!(
+            ["m0", "m1", "app", "stream_id", "none"].map(shown),
+            ["repeated", "1", "\"a\"", "repeated", "absent"]
+        );
+        assert_eq!(reason(&body.replace("\"app\"", "\"event_type\"")), "malformed-json");
     }
 
     #[test]

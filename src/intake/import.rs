@@ -206,9 +206,11 @@ struct Framed {
 }
 
 impl Lines {
-    /// Takes the next line of the file.
+    /// Takes the next line of the file, with or without its line break. Blanks at its end may be the end of a part.
     pub fn push(&mut self, line: &str) {
         self.number += 1;
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        let line = line.strip_suffix('\r').unwrap_or(line);
         let Some(framed) = unframe(line) else {
             self.complete(self.number, line.to_owned());
             return;
@@ -248,7 +250,8 @@ fn unframe(line: &str) -> Option<Framed> {
         return Some(Framed { text: log.trim_end_matches('\n').to_owned(), stream, ends_line: log.ends_with('\n') });
     }
     let mut parts = line.splitn(4, ' ');
-    let (time, stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    // A line as long as its parts ends with a part of nothing, and its last blank may have been cut off.
+    let (time, stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next().unwrap_or_default());
     let is_cri = matches!(stream, "stderr" | "stdout") && matches!(tag, "P" | "F");
     if !is_cri || Timestamp::parse_rfc3339(time).is_none() {
         return None;
@@ -288,5 +291,17 @@ mod tests {
             ]),
             spill
         );
+    }
+
+    #[test]
+    fn parts_keep_their_blanks_and_may_be_empty() {
+        let whole = [(1, r#"{"spill":1,"path":"a b"}"#.to_owned()), (4, r#"{"spill":2}"#.to_owned())];
+        for last in ["F ", "F", "F \r\n"] {
+            let first = r#"2023-10-06T00:17:09.669794202Z stderr P {"spill":1,"path":"a "#.to_owned() + "\n";
+            let second = "2023-10-06T00:17:09.669794202Z stderr P b\"}\n";
+            let third = format!("2023-10-06T00:17:09.669794202Z stderr {last}");
+            let fourth = r#"2023-10-06T00:17:09.669794202Z stderr F {"spill":2}"#;
+            assert_eq!(joined(&[&first, second, &third, fourth]), whole, "{last:?}");
+        }
     }
 }

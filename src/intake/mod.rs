@@ -16,7 +16,7 @@ use crate::event::{Event, EventId, Identity, Incoming, Kind, Reason, Refusal, Ve
 use crate::handler::{Filter, Order, Policy};
 use crate::signature::{self, LegacyHeaders};
 use crate::store::{Appended, NewEvent, NewRefused, Owed, Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Repeats};
 
 /// A callback as it came in.
 #[derive(Clone, Debug)]
@@ -81,6 +81,7 @@ pub struct Intake {
     routes: Vec<(Owed, Filter)>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    refusals: Repeats<Reason>,
     ids: Mutex<ContextV7>,
 }
 
@@ -107,7 +108,15 @@ impl Intake {
             Some((Owed { handler, ordered: policy.order == Order::Stream }, policy.filter.clone()))
         };
         let routes = policies.iter().filter_map(route).collect();
-        Self { store, signature, routes, clock, metrics, ids: Mutex::new(ContextV7::new()) }
+        Self {
+            store,
+            signature,
+            routes,
+            clock,
+            metrics,
+            refusals: Repeats::default(),
+            ids: Mutex::new(ContextV7::new()),
+        }
     }
 
     /// The store it leads to.
@@ -126,11 +135,21 @@ impl Intake {
             Ruling::Event(admitted) => self.keep_event(*admitted).await,
             Ruling::Refused(refused) => {
                 let reason = refused.reason;
-                tracing::warn!(%reason, detail = refused.detail, path = refused.path, "callback refused");
+                if self.refusals.is_told(reason) {
+                    tracing::warn!(%reason, detail = refused.detail, path = refused.path, "callback refused");
+                }
                 self.store.refuse(*refused).await?;
                 self.metrics.callbacks_quarantined_total.with_label_values(&[reason.slug()]).inc();
                 Ok(Receipt::Quarantined(reason))
             }
+        }
+    }
+
+    /// Logs in sum what was refused and had no line of its own. To be called every
+    /// [`SUMMARY_EVERY`](crate::telemetry::SUMMARY_EVERY).
+    pub fn sum_up(&self) {
+        for (reason, callbacks) in self.refusals.untold() {
+            tracing::warn!(%reason, callbacks, "more callbacks refused");
         }
     }
 

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::body::ReadError;
+use super::budget::Share;
 use super::settings::Unstored;
 use super::{Receiver, spill};
 use crate::event::Reason;
@@ -31,14 +32,43 @@ enum Unconfirmed {
     Store(#[from] StoreError),
 }
 
+/// What became of a callback that is not confirmed, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Failure {
+    /// The sender is asked to send it again.
+    Refused,
+    /// It is on standard error.
+    Spilled,
+    /// It is nowhere, and the sender is asked to send it again.
+    NotEvenSpilled,
+}
+
 impl Receiver {
+    /// Logs in sum what had no line of its own.
+    pub(super) fn sum_up(&self) {
+        self.0.intake.sum_up();
+        for (failure, callbacks) in self.0.failures.untold() {
+            match failure {
+                Failure::Refused => tracing::error!(callbacks, "more callbacks refused so that they come again"),
+                Failure::Spilled => tracing::warn!(callbacks, "more callbacks spilled"),
+                Failure::NotEvenSpilled => {
+                    tracing::error!(callbacks, "more callbacks neither stored nor spilled in time");
+                }
+            }
+        }
+    }
+
     /// Has a callback stored and answers, inside the deadline after its last byte.
-    pub(super) async fn answer(&self, callback: Arc<Callback>, last_byte: Instant) -> Response {
+    ///
+    /// `share` counts the bytes of its body, until the answer and until it has been looked at; from then on the store's
+    /// queue counts them.
+    pub(super) async fn answer(&self, callback: Arc<Callback>, share: Share, last_byte: Instant) -> Response {
+        let share = Arc::new(share);
         let ack = self.0.settings.ack;
         let reserve = SPILL_RESERVE_MAX.min(ack.deadline / 4);
         let patience = last_byte + ack.deadline.saturating_sub(reserve);
         let refusal = Arc::new(OnceLock::new());
-        let mut keeping = Box::pin(self.clone().keep(Arc::clone(&callback), Arc::clone(&refusal)));
+        let mut keeping = Box::pin(self.clone().keep(Arc::clone(&callback), Arc::clone(&share), Arc::clone(&refusal)));
         let unconfirmed = match tokio::time::timeout_at(patience.into(), &mut keeping).await {
             Ok(Ok(_)) => return accepted(),
             Ok(Err(unconfirmed)) => unconfirmed,
@@ -50,11 +80,15 @@ impl Receiver {
         };
         match ack.unstored {
             Unstored::Refuse => {
-                tracing::error!(%unconfirmed, "callback refused so that it comes again");
+                if self.0.failures.is_told(Failure::Refused) {
+                    tracing::error!(%unconfirmed, "callback refused so that it comes again");
+                }
                 not_accepted(StatusCode::SERVICE_UNAVAILABLE)
             }
             Unstored::Accept => {
-                tracing::warn!(%unconfirmed, "callback spilled");
+                if self.0.failures.is_told(Failure::Spilled) {
+                    tracing::warn!(%unconfirmed, "callback spilled");
+                }
                 self.spill(&callback, refusal.get().copied().flatten(), last_byte + ack.deadline).await
             }
         }
@@ -64,10 +98,13 @@ impl Receiver {
     async fn keep(
         self,
         callback: Arc<Callback>,
+        share: Arc<Share>,
         refusal: Arc<OnceLock<Option<Reason>>>,
     ) -> Result<Receipt, Unconfirmed> {
         let ruling = self.rule(&callback).await.ok_or(Unconfirmed::Unjudged)?;
         let _ = refusal.set(ruling.refusal());
+        // Waiting for the store may outlive the request, and needs nothing more of it.
+        drop((callback, share));
         Ok(self.0.intake.keep(ruling).await?)
     }
 
@@ -78,7 +115,9 @@ impl Receiver {
             return accepted();
         }
         // Not even that: the one case in which CSS must try again.
-        tracing::error!("callback neither stored nor spilled in time");
+        if self.0.failures.is_told(Failure::NotEvenSpilled) {
+            tracing::error!("callback neither stored nor spilled in time");
+        }
         not_accepted(StatusCode::SERVICE_UNAVAILABLE)
     }
 }

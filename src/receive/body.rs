@@ -27,8 +27,8 @@ pub(super) struct Read {
     pub(super) excess: Option<Excess>,
     /// What follows a body that is too large.
     pub(super) rest: Option<Body>,
-    /// Counts its bytes until the request is answered.
-    _share: Share,
+    /// Counts its bytes.
+    pub(super) share: Share,
 }
 
 /// Why a body was not read.
@@ -63,14 +63,15 @@ pub(super) async fn read(mut body: Body, limits: Limits, budget: &Arc<Budget>) -
         within(limits.until, share.grow(fits)).await?;
         kept.extend_from_slice(&chunk[..fits]);
         if read > limits.body as u64 {
-            kept.truncate(EXCESS_KEPT);
-            share.finished_reading();
+            // A copy: the beginning alone would hold on to all that was read.
+            let bytes = Bytes::copy_from_slice(&kept[..kept.len().min(EXCESS_KEPT)]);
+            share.finished_reading(bytes.len());
             let excess = Some(Excess { limit: limits.body, read });
-            return Ok(Read { bytes: kept.freeze(), excess, rest: Some(body), _share: share });
+            return Ok(Read { bytes, excess, rest: Some(body), share });
         }
     }
-    share.finished_reading();
-    Ok(Read { bytes: kept.freeze(), excess: None, rest: None, _share: share })
+    share.finished_reading(kept.len());
+    Ok(Read { bytes: kept.freeze(), excess: None, rest: None, share })
 }
 
 async fn within(until: Instant, grown: impl Future<Output = Result<(), ReadError>>) -> Result<(), ReadError> {

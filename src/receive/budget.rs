@@ -2,7 +2,7 @@
 //!
 //! What counts is what has arrived, never what was announced. The beginning of a body waits for nobody, so ordinary
 //! callbacks are not held up by large ones; nor does the body that has been reading longest, so large ones finish one after
-//! the other; and who has stopped sending while others wait is cut off.
+//! the other; and who all but stops sending while others wait is cut off.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,12 @@ use tokio::sync::Notify;
 
 use super::body::ReadError;
 
-/// How long a body may send nothing while others wait for room.
-const STALL: Duration = Duration::from_millis(250);
 /// The beginning of a body that is let in whatever others hold. Callbacks are a few KiB.
 const FREE: usize = 16 << 10;
+/// How long a body may take for as much again while others wait for room. A byte now and then buys nobody time.
+const STALL: Duration = Duration::from_secs(1);
+/// How often whoever waits for room looks for those who stall.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A bound on bytes held at the same time. It is exceeded by the beginnings of bodies and by one that reads, at most.
 #[derive(Debug)]
@@ -37,8 +39,8 @@ struct State {
 #[derive(Debug)]
 struct Reader {
     bytes: usize,
-    /// When its last bytes came; none while it waits for room.
-    sent_at: Option<Instant>,
+    /// When it was last ahead by [`FREE`], and of how many bytes; none while it waits for room.
+    ahead: Option<(Instant, usize)>,
     cut: Arc<Notify>,
 }
 
@@ -62,7 +64,7 @@ impl Budget {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         let cut = Arc::new(Notify::new());
-        state.readers.insert(ticket, Reader { bytes: 0, sent_at: Some(Instant::now()), cut: Arc::clone(&cut) });
+        state.readers.insert(ticket, Reader { bytes: 0, ahead: Some((Instant::now(), 0)), cut: Arc::clone(&cut) });
         drop(state);
         Share { budget: Arc::clone(self), ticket, bytes: 0, cut }
     }
@@ -71,11 +73,26 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts off all that hold more than a beginning and have stopped sending.
+    /// Cuts off all that hold more than a beginning and have all but stopped sending.
     fn cut_stalled(&self) {
         let state = self.lock();
-        let stalled = |reader: &&Reader| reader.bytes > FREE && reader.sent_at.is_some_and(|at| at.elapsed() >= STALL);
+        let stalled =
+            |reader: &&Reader| reader.bytes > FREE && reader.ahead.is_some_and(|(at, _)| at.elapsed() >= STALL);
         state.readers.values().filter(stalled).for_each(|reader| reader.cut.notify_one());
+    }
+}
+
+impl Reader {
+    /// It holds so many bytes now, or waits until it may.
+    fn grown(&mut self, bytes: usize, room: bool) {
+        self.ahead = match self.ahead {
+            _ if !room => None,
+            Some((_, before)) if bytes < before + FREE => self.ahead,
+            _ => Some((Instant::now(), bytes)),
+        };
+        if room {
+            self.bytes = bytes;
+        }
     }
 }
 
@@ -90,7 +107,7 @@ impl Share {
             }
             tokio::select! {
                 () = freed => {}
-                () = tokio::time::sleep(STALL) => budget.cut_stalled(),
+                () = tokio::time::sleep(LOOK) => budget.cut_stalled(),
             }
         }
     }
@@ -100,9 +117,13 @@ impl Share {
         self.cut.notified().await;
     }
 
-    /// From now on it is our work that keeps the bytes, and nobody cuts it off.
-    pub(super) fn finished_reading(&mut self) {
-        self.budget.lock().readers.remove(&self.ticket);
+    /// From now on it is our work that keeps so many of the bytes, and nobody cuts it off.
+    pub(super) fn finished_reading(&mut self, kept: usize) {
+        let mut state = self.budget.lock();
+        state.readers.remove(&self.ticket);
+        state.used -= self.bytes - kept;
+        self.bytes = kept;
+        drop(state);
         // Another one is the longest now.
         self.budget.freed.notify_waiters();
     }
@@ -113,8 +134,7 @@ impl Share {
         let longest = state.readers.first_key_value().is_some_and(|(ticket, _)| *ticket == self.ticket);
         let room = bytes <= FREE || longest || state.used.saturating_add(more) <= self.budget.max;
         if let Some(reader) = state.readers.get_mut(&self.ticket) {
-            reader.sent_at = room.then(Instant::now);
-            reader.bytes = if room { bytes } else { reader.bytes };
+            reader.grown(bytes, room);
         }
         if room {
             state.used += more;
@@ -171,7 +191,7 @@ mod tests {
         second.grow(MAX / 2).await.unwrap();
         assert!(!second.try_grow(1));
         assert!(first.try_grow(MAX));
-        first.finished_reading();
+        first.finished_reading(MAX / 2);
         assert!(second.try_grow(1), "it is the longest now");
         drop((first, second));
         assert_eq!(budget.lock().used, 0);
@@ -186,6 +206,26 @@ mod tests {
         let cut = async {
             stalled.cut().await;
             drop(stalled);
+        };
+        let ((), grown) = tokio::join!(cut, good.grow(FREE + 1));
+        assert_eq!(grown, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_byte_now_and_then_buys_no_time() {
+        let budget = Arc::new(Budget::new(MAX));
+        let mut trickling = budget.share();
+        trickling.grow(MAX).await.unwrap();
+        let mut good = budget.share();
+        let cut = async {
+            loop {
+                tokio::select! {
+                    () = trickling.cut() => break,
+                    () = tokio::time::sleep(LOOK / 10) => {}
+                }
+                trickling.grow(1).await.unwrap();
+            }
+            drop(trickling);
         };
         let ((), grown) = tokio::join!(cut, good.grow(FREE + 1));
         assert_eq!(grown, Ok(()));

@@ -25,10 +25,11 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::{Route, Settings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Repeats};
 
-/// Bytes of a request's head; more is answered 431, as are more than hyper's hundred headers.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a request's head; more is answered 431, as are more than hyper's hundred headers. A connection's buffers grow
+/// to this size, and there may be thousands of connections.
+const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Pause after the machine could not give us another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -46,6 +47,7 @@ struct Shared {
     /// Ends them wherever they are.
     cut: CancellationToken,
     metrics: Metrics,
+    unaccepted: Repeats<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +105,7 @@ impl Connections {
             finishing: CancellationToken::new(),
             cut: CancellationToken::new(),
             metrics,
+            unaccepted: Repeats::default(),
         }))
     }
 
@@ -126,11 +129,25 @@ impl Connections {
         }
     }
 
+    /// Serves one connection until it ends.
+    #[cfg(fuzzing)]
+    pub(super) async fn serve_one<S: Stream>(&self, stream: S, router: Router) {
+        let place = self.place().await;
+        self.clone().run(0, stream, router, place).await;
+    }
+
     /// Lets every connection finish its request in hand and closes it.
     pub(super) async fn finish(&self) {
         self.0.finishing.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// Logs in sum what had no line of its own.
+    pub(super) fn sum_up(&self) {
+        for ((), connections) in self.0.unaccepted.untold() {
+            tracing::warn!(connections, "more connections could not be accepted");
+        }
     }
 
     /// Cuts off what has not finished.
@@ -146,7 +163,9 @@ impl Connections {
                 Some(stream)
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if self.0.unaccepted.is_told(()) {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                }
                 self.evict();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 None
@@ -177,7 +196,7 @@ impl Connections {
         }
     }
 
-    async fn run(self, id: u64, stream: TcpStream, router: Router, place: OwnedSemaphorePermit) {
+    async fn run<S: Stream>(self, id: u64, stream: S, router: Router, place: OwnedSemaphorePermit) {
         let state = Arc::new(State { phase: Mutex::new(Phase::Idle(Instant::now())), evict: Notify::new() });
         self.lock().insert(id, Arc::clone(&state));
         let _listed = Listed { connections: &self, id };
@@ -185,7 +204,7 @@ impl Connections {
         drop(place);
     }
 
-    async fn converse(&self, stream: TcpStream, router: Router, state: &Arc<State>) {
+    async fn converse<S: Stream>(&self, stream: S, router: Router, state: &Arc<State>) {
         let watched = Watched::new(stream, Arc::clone(state), self.0.timeouts);
         let service = service_fn(|request: Request<hyper::body::Incoming>| {
             let (router, state, metrics) = (router.clone(), Arc::clone(state), self.0.metrics.clone());
@@ -298,17 +317,22 @@ impl State {
     }
 }
 
+/// What a connection is made of.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
 /// A stream that gives up on a peer who keeps it waiting.
-struct Watched {
-    stream: TcpStream,
+struct Watched<S> {
+    stream: S,
     state: Arc<State>,
     timeouts: Timeouts,
     reading: Pin<Box<Sleep>>,
     writing: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
-    fn new(stream: TcpStream, state: Arc<State>, timeouts: Timeouts) -> Self {
+impl<S: Stream> Watched<S> {
+    fn new(stream: S, state: Arc<State>, timeouts: Timeouts) -> Self {
         let reading = Box::pin(tokio::time::sleep(timeouts.idle));
         Self { stream, state, timeouts, reading, writing: None }
     }
@@ -345,7 +369,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: Stream> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
@@ -360,7 +384,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: Stream> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.poll_stuck(cx, written)

@@ -5,6 +5,8 @@ mod answer;
 mod body;
 mod budget;
 mod connection;
+#[cfg(fuzzing)]
+mod fuzzing;
 mod settings;
 mod spill;
 
@@ -12,6 +14,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -20,19 +23,23 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::answer::Failure;
 use self::body::Limits;
 use self::budget::Budget;
 use self::connection::{Connections, Origin};
+#[cfg(fuzzing)]
+pub use self::fuzzing::Door;
 pub use self::settings::{Ack, Settings, Unstored};
 pub use self::spill::{SpillSink, StandardError};
 use crate::clock::Clock;
 use crate::event::{KINDS, Kind};
 use crate::intake::{Callback, Intake, Ruling};
 use crate::signature::LegacyHeaders;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Repeats, SUMMARY_EVERY};
 
 /// What the callback listener works with.
 #[derive(Clone)]
@@ -45,10 +52,13 @@ struct Parts {
     metrics: Metrics,
     spills: Arc<dyn SpillSink>,
     budget: Arc<Budget>,
+    /// Large bodies that may be looked at at the same time.
+    judges: Arc<Semaphore>,
     /// Rests of bodies that were too large, read on after the answer.
     rests: TaskTracker,
     /// What still waits for the store after its answer.
     late: TaskTracker,
+    failures: Repeats<Failure>,
     stopping: AtomicBool,
 }
 
@@ -56,8 +66,11 @@ struct Parts {
 #[derive(Clone, Copy, Debug)]
 struct Route(&'static str);
 
-/// Bodies above this size are looked at away from the threads that serve connections.
+/// Bodies above this size are looked at away from the threads that serve connections, as many at a time as the machine
+/// has processors: more would not be faster, and each takes memory.
 const LARGE_BODY: usize = 64 << 10;
+/// On the smallest machine one large body shall not hold up all others.
+const JUDGES_MIN: usize = 2;
 /// How long is waited for what the store has not confirmed in time.
 const LATE_PATIENCE: Duration = Duration::from_millis(500);
 /// How long requests in hand may still take when the listener closes.
@@ -73,8 +86,21 @@ impl Receiver {
         spills: Arc<dyn SpillSink>,
     ) -> Self {
         let budget = Arc::new(Budget::new(settings.body_bytes_in_flight));
+        let judges = Arc::new(Semaphore::new(available_parallelism().map_or(JUDGES_MIN, usize::from).max(JUDGES_MIN)));
         let (rests, late, stopping) = (TaskTracker::new(), TaskTracker::new(), AtomicBool::new(false));
-        Self(Arc::new(Parts { intake, settings, clock, metrics, spills, budget, rests, late, stopping }))
+        Self(Arc::new(Parts {
+            intake,
+            settings,
+            clock,
+            metrics,
+            spills,
+            budget,
+            judges,
+            rests,
+            late,
+            failures: Repeats::default(),
+            stopping,
+        }))
     }
 
     /// From now on load balancers are told to look elsewhere; callbacks are still taken.
@@ -85,7 +111,10 @@ impl Receiver {
     /// Serves until `stop`, then finishes the requests in hand.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
         let connections = Connections::new(&self.0.settings, self.0.metrics.clone());
-        connections.serve(listener, router(self.clone()), stop).await;
+        tokio::select! {
+            () = connections.serve(listener, router(self.clone()), stop) => {}
+            () = self.keep_summing_up(&connections) => {}
+        }
         let finish = async {
             connections.finish().await;
             self.0.rests.close();
@@ -98,7 +127,17 @@ impl Receiver {
         // A store that does not confirm them now is told to close next, and lets go of them.
         self.0.late.close();
         let _ = tokio::time::timeout(LATE_PATIENCE, self.0.late.wait()).await;
+        self.sum_up();
         Ok(())
+    }
+
+    /// Never completes.
+    async fn keep_summing_up(&self, connections: &Connections) {
+        loop {
+            tokio::time::sleep(SUMMARY_EVERY).await;
+            self.sum_up();
+            connections.sum_up();
+        }
     }
 }
 
@@ -175,10 +214,10 @@ impl Receiver {
             route,
             token: head.uri.query().and_then(token),
             headers: legacy_headers(&head.headers),
-            body: read.bytes.clone(),
+            body: read.bytes,
             excess: read.excess,
         };
-        let answered = self.answer(Arc::new(callback), last_byte).await;
+        let answered = self.answer(Arc::new(callback), read.share, last_byte).await;
         match rest {
             Some(rest) => {
                 parts.rests.spawn(body::drain(rest));
@@ -194,7 +233,13 @@ impl Receiver {
         if callback.body.len() <= LARGE_BODY {
             return catch_unwind(AssertUnwindSafe(|| intake.rule(&callback))).ok();
         }
-        tokio::task::spawn_blocking(move || intake.rule(&callback)).await.ok()
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.0.judges).acquire_owned().await.ok()?;
+        let judged = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            intake.rule(&callback)
+        });
+        judged.await.ok()
     }
 }
 
@@ -203,7 +248,11 @@ fn token(query: &str) -> Option<String> {
     url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token").map(|(_, value)| value.into_owned())
 }
 
+/// Bytes of a header that signs: an id of 36, an HMAC-SHA1 in Base64 of 28. A longer one is none, and is not kept.
+const LEGACY_HEADER_MAX: usize = 256;
+
 fn legacy_headers(headers: &axum::http::HeaderMap) -> LegacyHeaders {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let fits = |text: &&str| text.len() <= LEGACY_HEADER_MAX;
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(fits).map(str::to_owned);
     LegacyHeaders { secret_id: text("tpd-secretid"), auth: text("tpd-callback-auth") }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -100,7 +100,14 @@ fn filter(level: &str) -> Result<EnvFilter, InitError> {
 }
 
 fn directives_filter(directives: &str) -> Result<EnvFilter, InitError> {
-    EnvFilter::builder().parse(directives).map_err(|_| InitError::Level(directives.to_owned()))
+    parse_directives(directives).map_err(|_| InitError::Level(directives.to_owned()))
+}
+
+/// Reads directives as in `RUST_LOG`. Blanks around them are no part of them: the library counts them wrongly, so that it
+/// misreads what stands behind, or panics.
+pub fn parse_directives(text: &str) -> Result<EnvFilter, ParseError> {
+    let directives: Vec<_> = text.split(',').map(str::trim).collect();
+    EnvFilter::builder().parse(directives.join(","))
 }
 
 fn log_panic(info: &PanicHookInfo<'_>) {
@@ -223,11 +230,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn blanks_around_directives_change_nothing() {
+        let (pipe, stderr, _capturing) = capture("warn, livehook=debug");
+        tracing::debug!("this one");
+        assert!(stderr.flush(LONG));
+        assert!(pipe.text().contains("this one"));
+    }
+
+    #[test]
     fn levels_and_directives_are_taken_and_misspelt_ones_refused() {
-        for good in ["info", "WARN", "off", "livehook=debug", "warn,livehook::event=info", " debug "] {
+        for good in
+            ["info", "WARN", "off", "livehook=debug", "warn,livehook::event=info", " debug ", "warn, livehook=info"]
+        {
             assert!(filter(good).is_ok(), "{good}");
         }
-        for bad in ["", "infoo", "livehook=loud", "verbose"] {
+        for bad in ["", "infoo", "livehook=loud", "verbose", " a[b=\u{e9}\u{e9}"] {
             assert!(filter(bad).is_err(), "{bad}");
         }
     }

@@ -2,9 +2,11 @@
 
 pub mod log;
 mod metrics;
+mod repeats;
 pub mod stderr;
 
 pub use self::metrics::{KnownLabels, Metrics};
+pub use self::repeats::{Repeats, SUMMARY_EVERY};
 
 /// How and how much is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -47,7 +47,7 @@ async fn import_all(intake: &Intake, reader: &mut (impl tokio::io::AsyncBufRead 
     let (mut outcome, mut lines) = (Outcome::default(), Lines::default());
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).await.context("reading the file")? > 0 {
-        lines.push(&String::from_utf8_lossy(line.trim_ascii_end()));
+        lines.push(&String::from_utf8_lossy(&line));
         line.clear();
         take_all(intake, &mut lines, &mut outcome).await?;
     }
