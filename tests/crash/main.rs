@@ -12,9 +12,9 @@
 //! is not always found by its seed; the directory of a run that failed is kept, and named.
 //!
 //! A process that is killed loses what it has not written, and a machine that loses its power also what it has not
-//! synced. The first is done here as it is. The second is done to copies of the files: a kill leaves all that was
-//! written, and of that the tests take away or spoil what a sync had not confirmed (`tear`). Neither can see whether the
-//! program has asked for a sync at all.
+//! synced. The first is done here as it is. The second is done to copies of the files: `power` makes them out of what a
+//! witness has seen written and synced, as they may be at any moment of a run; `tear` spoils what a kill has left, behind
+//! what was synced and, as a disk does that lies, within it.
 //!
 //! `storm` kills at most of these moments, under load, over one store that grows. The others take one at a time:
 //!
@@ -26,12 +26,13 @@
 //! | after the answer, before the delivery | it is kept and delivered | `points` |
 //! | after the delivery, before it is recorded | it is delivered again, under the same id | `points` |
 //! | after a refused callback was answered | it is in quarantine | `points` |
-//! | during a checkpoint | nothing is lost | `points`; with a power cut: `tear` |
+//! | during a checkpoint | nothing is lost | `points` |
 //! | during the first start | the next start makes the store | `points` |
 //! | during a stop | what was answered meanwhile is kept | `points` |
 //! | while old events are forgotten | all that was forgotten had arrived, and its copies are recognised | `prune` |
 //! | after a spill was answered | the line on standard error brings it back | `import` |
 //! | during an import | the next import finishes it, and nothing comes twice | `import` |
+//! | at any of these, by a power cut | nothing that was answered is lost | `power`, `tear` |
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod audit;
@@ -46,6 +47,7 @@ mod letter;
 mod log;
 mod person;
 mod points;
+mod power;
 mod program;
 mod prune;
 mod report;
@@ -83,6 +85,12 @@ fn seed(of: &str) -> u64 {
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
+}
+
+/// Whether what is absent here must not be.
+#[expect(clippy::disallowed_methods, reason = "nobody passes it on")]
+fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
 /// Tells whoever runs this with `--nocapture`, and whoever reads why it failed.

@@ -118,8 +118,21 @@ pub(crate) struct Ended {
 impl Program {
     /// Starts it and does not wait.
     pub(crate) fn spawn(place: &Place) -> Self {
+        Self::spawn_as(command(place))
+    }
+
+    /// Starts it with a library that writes down what it does, and waits until it is ready.
+    pub(crate) async fn witnessed(place: &Place, library: &Path, notes: &Path) -> Self {
+        let mut command = command(place);
+        command.env("LD_PRELOAD", library).env("WITNESS", notes);
+        let mut program = Self::spawn_as(command);
+        assert!(program.is_ready().await);
+        program
+    }
+
+    fn spawn_as(mut command: Command) -> Self {
         let begun = Instant::now();
-        let mut child = command(place).arg("serve").stdout(Stdio::null()).spawn().unwrap();
+        let mut child = command.arg("serve").stdout(Stdio::null()).spawn().unwrap();
         let pipe = BufReader::new(child.stderr.take().unwrap());
         let (tell, ready) = oneshot::channel();
         let said = Some(std::thread::spawn(move || listen(pipe, tell)));
