@@ -222,11 +222,12 @@ impl Files {
 impl Content {
     /// What was done before that note is there for good.
     fn sync(&mut self, before: u64) {
-        let since = std::mem::take(&mut self.since);
-        let (synced, left) = since.into_iter().partition(|(note, _)| *note < before);
+        let (synced, left): (Vec<_>, _) =
+            std::mem::take(&mut self.since).into_iter().partition(|(note, _)| *note < before);
         self.since = left;
-        let synced: Vec<(u64, Change)> = synced;
-        synced.iter().for_each(|(_, change)| change.apply(&mut self.synced));
+        for (_, change) in synced {
+            change.apply(&mut self.synced);
+        }
     }
 
     /// A write comes to the disk sector by sector, in no order.
