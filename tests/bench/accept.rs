@@ -118,6 +118,7 @@ fn main() -> io::Result<()> {
         stored: stored.unwrap_or_default(),
         numbers: Numbers::default(),
     };
+    bench.report.fact("command", asked.command());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         tokio::select! {
@@ -132,6 +133,26 @@ fn main() -> io::Result<()> {
     let svg = asked.svg.unwrap_or_else(|| reports.join("accept.svg"));
     bench.report.write(&json, &svg)?;
     outcome
+}
+
+impl Arguments {
+    /// How others ask for the same, on a disk of their own.
+    fn command(&self) -> String {
+        let mut options = String::new();
+        if self.quick {
+            options.push_str(" --quick");
+        }
+        for part in self.only.iter().filter_map(Part::to_possible_value) {
+            options.extend([" --only ", part.get_name()]);
+        }
+        match self.grow.or(self.long.then_some(LONG)) {
+            Some(LONG) => options.push_str(" --long"),
+            Some(count) => options.extend([" --grow ", &count.to_string()]),
+            None => {}
+        }
+        let dashes = if options.is_empty() { "" } else { " --" };
+        format!("cargo bench --bench accept{dashes}{options}")
+    }
 }
 
 async fn measure(bench: &mut Bench, only: &[Part]) -> io::Result<()> {

@@ -76,7 +76,8 @@ pub(crate) fn facts(dir: &Path, cores: &Cores) -> Vec<(&'static str, String)> {
     let count = std::thread::available_parallelism().map_or(0, usize::from);
     let online = cpuinfo.lines().filter(|line| line.starts_with("processor")).count().max(count);
     vec![
-        ("livehook", format!("{}, {build}", env!("CARGO_PKG_VERSION"))),
+        ("livehook", env!("CARGO_PKG_VERSION").to_owned()),
+        ("build", build.to_owned()),
         ("date", SystemClock.now().rfc3339()),
         ("cores", online.to_string()),
         ("cpu", model),
@@ -88,12 +89,37 @@ pub(crate) fn facts(dir: &Path, cores: &Cores) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Ticks of processor time of the machine since it was started: those that others who share it took from it, and all.
-pub(crate) fn stolen() -> (f64, f64) {
-    let stat = read("/proc/stat");
-    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
-    let ticks: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
-    (ticks.get(7).copied().unwrap_or_default(), ticks.iter().sum())
+/// Who had the processors since the machine was started, in ticks of their time.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ticks {
+    all: f64,
+    /// Processes of this machine, the system included.
+    busy: f64,
+    /// Other guests of the hardware.
+    stolen: f64,
+    /// This process and its children, once they have ended.
+    ours: f64,
+}
+
+impl Ticks {
+    pub(crate) fn now() -> Self {
+        let stat = read("/proc/stat");
+        let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
+        let ticks: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
+        let (all, at) = (ticks.iter().sum(), |field: usize| ticks.get(field).copied().unwrap_or_default());
+        // Idle, and waiting for a disk, are the fourth and fifth.
+        Self { all, busy: all - at(3) - at(4) - at(7), stolen: at(7), ours: ticks_of("self", 4) }
+    }
+
+    /// What others had since then, for people.
+    pub(crate) fn others_since(self, then: Self) -> String {
+        /// Less comes of the system's own work for us.
+        const QUIET: f64 = 10.0;
+        let share = |of: fn(Self) -> f64| (of(self) - of(then)) / (self.all - then.all).max(1.0) * 100.0;
+        let (others, stolen) = (share(|ticks| ticks.busy - ticks.ours).max(0.0), share(|ticks| ticks.stolen));
+        let verdict = if others + stolen > QUIET { "; NOT QUIET: what is told of time means little" } else { "" };
+        format!("{others:.0} % of the processors' time, and {stolen:.1} % stolen by other guests{verdict}")
+    }
 }
 
 /// Connections are files: as many as the machine lets us have.
@@ -132,12 +158,16 @@ pub(crate) fn busy() -> f64 {
 
 /// Seconds of processor time a process has used, all its threads together.
 pub(crate) fn busy_of(process: &str) -> f64 {
-    let stat = read(&format!("/proc/{process}/stat"));
-    // After the name in parentheses, which may hold blanks, user and system time are the 12th and 13th.
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
     let per_second = u32::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
-    f64::from(ticks) / f64::from(per_second)
+    ticks_of(process, 2) / f64::from(per_second)
+}
+
+/// The sum of so many of these: time in the program, in the system, and the same of children that have ended.
+fn ticks_of(process: &str, fields: usize) -> f64 {
+    let stat = read(&format!("/proc/{process}/stat"));
+    // After the name in parentheses, which may hold blanks, they are the 12th and those that follow.
+    let values = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    values.skip(11).take(fields).filter_map(|field| field.parse::<f64>().ok()).sum()
 }
 
 /// Appends 4 KiB and syncs, over and over for `length`. Returns how long each took, in microseconds.

@@ -35,7 +35,7 @@ const MICROS_MAX: f64 = 1e6;
 /// The names of servers and syncs need room on the right: the axis goes on to so many times the highest rate.
 const ROOM: f64 = 2.0;
 /// The names of servers stand so far below the top, beside the lines that rise to it,
-const NAMED_AT: i32 = 150;
+const NAMED_AT: i32 = 24;
 /// in lines that are so far apart.
 const LEADING: i32 = 42;
 

@@ -7,9 +7,10 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::machine::Ticks;
 pub(crate) use crate::numbers::Bound;
 use crate::numbers::Figure;
-use crate::{machine, plot};
+use crate::plot;
 
 /// Latency of a server at a rate, in microseconds.
 #[derive(Clone, Debug, Serialize)]
@@ -58,7 +59,7 @@ pub(crate) struct Report {
     /// How throughput went while a store was filled.
     pub(crate) growth: Vec<Stage>,
     #[serde(skip)]
-    stolen_before: (f64, f64),
+    begun: Ticks,
 }
 
 impl Report {
@@ -70,7 +71,7 @@ impl Report {
             latency_micros_by_rate: Vec::new(),
             sync_micros: None,
             growth: Vec::new(),
-            stolen_before: machine::stolen(),
+            begun: Ticks::now(),
         }
     }
 
@@ -100,9 +101,7 @@ impl Report {
 
     /// Writes the table to standard output, all there is to `json`, and the picture to `svg` where there is one to draw.
     pub(crate) fn write(&mut self, json: &Path, svg: &Path) -> io::Result<()> {
-        let (stolen, all) = machine::stolen();
-        let share = (stolen - self.stolen_before.0) / (all - self.stolen_before.1).max(1.0) * 100.0;
-        self.fact("stolen", format!("{share:.1} % of the processor time, by others on the same hardware"));
+        self.fact("others", Ticks::now().others_since(self.begun));
         let mut out = String::from("\n");
         let facts = self.made.iter().map(|(name, fact)| format!("{name:<12} {}\n", fact.as_str().unwrap_or_default()));
         out.extend(facts);
@@ -116,9 +115,9 @@ impl Report {
     fn draw(&self, svg: &Path) -> io::Result<()> {
         let made = |name: &str| self.made.get(name).and_then(Value::as_str).unwrap_or_default();
         let date = made("date").split('T').next().unwrap_or_default();
-        let (version, cpu) = (made("livehook"), made("cpu"));
-        let caption =
-            format!("livehook {version} · {} cores of {cpu} · {} · {date}", made("cores"), made("file system"));
+        let (version, build, cpu) = (made("livehook"), made("build"), made("cpu"));
+        let (cores, disk) = (made("cores"), made("file system"));
+        let caption = format!("livehook {version}, {build} · {cores} cores of {cpu} · {disk} · {date}");
         if let Some(picture) = plot::draw(&self.latency_micros_by_rate, self.sync_micros, &caption) {
             fs::write(svg, picture?)?;
             writeln!(io::stdout(), "picture in {}", svg.display())?;

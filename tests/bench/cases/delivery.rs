@@ -59,7 +59,7 @@ impl Bench {
         self.report.add(format!("delivered meanwhile ({name})"), of(|round| round.delivered), "/s", Bound::None, note);
         if rounds.iter().all(|round| round.micros.is_some()) {
             let micros = median(rounds.iter().filter_map(|round| round.micros));
-            self.report.tell(format!("processor time, accepted and delivered ({name})"), micros, " µs each");
+            self.report.tell(format!("processor time, accepted and delivered ({name})"), micros, " µs");
         }
         self.check(&delivering, name).await
     }

@@ -160,12 +160,18 @@ impl Bench {
         for (name, costs) in [(one, ones), (other, others)] {
             let of = |part: fn(&Cost) -> f64| median(costs.iter().map(part));
             let (share, load) = (of(|cost| cost.share) * 100.0, of(|cost| cost.load_share) * 100.0);
-            let note = format!("{share:.0} % of the server's core, {load:.0} % of the load's");
+            let note = format!("of an answer; {share:.0} % of the server's core, {load:.0} % of the load's");
             let what = format!("processor time, {name}{beside}");
-            self.report.add(what, of(|cost| cost.micros), " µs each", Bound::None, note);
+            self.report.add(what, of(|cost| cost.micros), " µs", Bound::None, note);
             let written = of(|cost| cost.written);
             if written > 0.0 {
-                self.report.tell(format!("written to disk, {name}{beside}"), written, " bytes each");
+                self.report.add(
+                    format!("written to disk, {name}{beside}"),
+                    written,
+                    " bytes",
+                    Bound::None,
+                    "for an answer",
+                );
             }
         }
     }
