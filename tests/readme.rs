@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 
 use livehook::config::{self, Sources};
@@ -47,6 +48,37 @@ fn every_type_of_handler_has_an_example() {
         let all = blocks(text, "toml").concat();
         for kind in ["http", "file", "exec", "log"] {
             assert!(all.contains(&format!("type = \"{kind}\"\n")), "{name} shows no handler of type {kind}");
+        }
+    }
+}
+
+#[test]
+fn every_promise_names_tests_that_there_are() {
+    let mut tests = BTreeSet::new();
+    functions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &mut tests);
+    let named = |text: &str| -> BTreeSet<String> {
+        let rows = text.lines().filter(|line| line.starts_with('|'));
+        let in_last = rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next());
+        let quoted = in_last.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        quoted.filter(|name| name.matches('_').count() > 4).map(str::to_owned).collect()
+    };
+    assert!(named(ENGLISH).len() > 30, "{:?}", named(ENGLISH));
+    assert_eq!(named(ENGLISH), named(CHINESE));
+    let missing: Vec<_> = named(ENGLISH).difference(&tests).cloned().collect();
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+}
+
+/// The names of all test functions below a directory.
+fn functions(directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            functions(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            let source = fs::read_to_string(&path).unwrap();
+            let tests = source.split("test]\n").skip(1).chain(source.split("test(").skip(1));
+            let names = tests.filter_map(|rest| rest.split_once("fn ")?.1.split_once('('));
+            found.extend(names.map(|(name, _)| name.to_owned()));
         }
     }
 }

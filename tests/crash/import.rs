@@ -87,9 +87,9 @@ async fn killed_after_a_spill_what_was_answered_comes_back_by_an_import() {
 
 #[tokio::test]
 async fn an_import_that_is_killed_is_finished_by_the_next_one() {
-    const LINES: usize = 400;
+    const LINES: usize = 250;
     let mut dice = fastrand::Rng::with_seed(seed("import"));
-    for _ in 0..rounds(2) {
+    for _ in 0..rounds(1) {
         let (place, ledger) = (Place::with(FILE_HANDLER), Ledger::default());
         let file = place.path("said.log");
         std::fs::write(&file, spills(&ledger, LINES).join("\n")).unwrap();

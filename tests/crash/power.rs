@@ -211,10 +211,13 @@ impl Files {
     fn leave(&self, place: &Place, dice: &mut fastrand::Rng) {
         // In one cut in four all that was written has come to the disk, and in another nothing but what was synced.
         let chance = *dice.choice(&[0, 50, 50, 100]).unwrap();
-        for (letter, path) in [(b'd', place.database()), (b'w', place.log()), (b'j', place.path(journal::NAME))] {
+        for (letter, path) in [(b'd', place.database()), (b'w', place.log())] {
             if let Some(content) = self.by_letter.get(&letter) {
-                std::fs::write(path, content.after_cut(chance, dice)).unwrap();
+                std::fs::write(path, content.any_sectors(chance, dice)).unwrap();
             }
+        }
+        if let Some(lines) = self.by_letter.get(&b'j') {
+            std::fs::write(place.path(journal::NAME), lines.first_sectors(dice)).unwrap();
         }
     }
 }
@@ -230,15 +233,32 @@ impl Content {
         }
     }
 
-    /// A write comes to the disk sector by sector, in no order.
-    fn after_cut(&self, chance: u8, dice: &mut fastrand::Rng) -> Vec<u8> {
+    /// What is written comes to the disk sector by sector, in no order.
+    fn any_sectors(&self, chance: u8, dice: &mut fastrand::Rng) -> Vec<u8> {
         let mut bytes = self.synced.clone();
-        for sector in self.since.iter().flat_map(|(_, change)| change.sectors()) {
+        for sector in self.sectors_since() {
             if dice.u8(..100) < chance {
                 sector.apply(&mut bytes);
             }
         }
         bytes
+    }
+
+    /// A file that only grows is as long as what has come to the disk of it, as the usual file systems have it, but for
+    /// zeros at its end. On one that has it otherwise a line may be torn that is not the last, and is not cut off.
+    fn first_sectors(&self, dice: &mut fastrand::Rng) -> Vec<u8> {
+        let mut bytes = self.synced.clone();
+        let sectors: Vec<_> = self.sectors_since().collect();
+        for sector in &sectors[..dice.usize(..=sectors.len())] {
+            sector.apply(&mut bytes);
+        }
+        let zeros = if dice.bool() { dice.usize(..2 * SECTOR) } else { 0 };
+        bytes.extend(std::iter::repeat_n(0, zeros));
+        bytes
+    }
+
+    fn sectors_since(&self) -> impl Iterator<Item = Change> {
+        self.since.iter().flat_map(|(_, change)| change.sectors())
     }
 }
 

@@ -32,14 +32,16 @@ impl Place {
         place
     }
 
-    /// Writes the configuration: `keys` are lines with the whole name of a key each. A stop takes no longer than it must,
-    /// unless they say so.
+    /// Writes the configuration: `keys` are lines with the whole name of a key each. Unless they say so, a stop takes no
+    /// longer than it must, and nothing is spilled because a machine is slow.
     pub(crate) fn configure(&self, keys: &str, handlers: &str) {
-        let delay = if keys.contains("drain_delay") { "" } else { "server.drain_delay = \"0s\"\n" };
+        let usual = [("server.drain_delay", "0s"), ("ack.deadline", "19s")].into_iter();
+        let usual = usual.filter(|(key, _)| !keys.contains(key)).map(|(key, value)| format!("{key} = {value:?}\n"));
+        let usual: String = usual.collect();
         let text = format!(
             "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nstore.url = \"sqlite:{DATABASE}\"\n\
              signature.key = \"{KEY}\"\nlog.level = \"warn,livehook::app=info\"\nlog.format = \"json\"\n\
-             {delay}{keys}\n{handlers}"
+             {usual}{keys}\n{handlers}"
         );
         std::fs::write(self.path(CONFIG), text).unwrap();
     }

@@ -16,7 +16,7 @@ use crate::traffic::{Plan, Traffic};
 use crate::{DEADLINE, a_moment, rounds, seed, tell};
 
 /// Several times what one step forgets.
-const PLAN: Plan = Plan { connections: 16, callbacks: 1500 };
+const PLAN: Plan = Plan { connections: 16, callbacks: 1200 };
 const HANDLERS: [&str; 2] = ["file", "hook"];
 /// Copies that are sent after a kill.
 const COPIES: usize = 40;

@@ -16,8 +16,8 @@ use crate::program::{FILE_HANDLER, Place, Program};
 use crate::{eventually, rounds, seed};
 
 /// Events there are, and the number of the first: one of them is large.
-const EVENTS: usize = 60;
-const FIRST: usize = 110;
+const EVENTS: usize = 40;
+const FIRST: usize = 120;
 
 /// A place whose program was killed, and what was answered there.
 struct Killed {
@@ -277,6 +277,8 @@ fn spoil_pages(place: &Place, dice: &mut fastrand::Rng) {
 
 /// Whether it either says why it does not start, or serves what was sent and keeps what comes.
 async fn bear(place: &Place, answered: &[Answered]) {
+    // What cannot be stored is spilled soon.
+    place.configure("ack.deadline = \"1s\"\n", FILE_HANDLER);
     let mut program = Program::spawn(place);
     if !program.is_ready().await {
         let ended = program.ended();

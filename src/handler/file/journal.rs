@@ -166,11 +166,13 @@ fn start_of_last_line(file: &mut File, len: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Whether this is the beginning of one of our lines, or the zeros some file systems leave after a loss of power.
+/// Whether this is the beginning of one of our lines, be it empty, and perhaps the zeros some file systems leave behind it
+/// after a loss of power.
 fn is_torn(tail: &[u8]) -> bool {
-    let ours = tail.starts_with(LINE_HEAD) || LINE_HEAD.starts_with(tail);
-    let zeros = tail.iter().all(|&b| b == 0);
-    zeros || ours && serde_json::from_slice::<serde::de::IgnoredAny>(tail).is_err()
+    let zeros = tail.iter().rev().take_while(|&&b| b == 0).count();
+    let line = &tail[..tail.len() - zeros];
+    let ours = line.starts_with(LINE_HEAD) || LINE_HEAD.starts_with(line);
+    ours && serde_json::from_slice::<serde::de::IgnoredAny>(tail).is_err()
 }
 
 /// The first attribute of every CloudEvents object we write.

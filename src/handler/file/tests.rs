@@ -91,10 +91,10 @@ async fn a_torn_last_line_is_cut_and_every_whole_line_is_kept() {
     let torn = cloudevent::json(&push("torn"));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
-    for end in 0..torn.len() {
-        fs::write(&path, format!("{whole}{}", &torn[..end])).unwrap();
+    for (end, zeros) in (0..torn.len()).flat_map(|end| [(end, ""), (end, "\0\0\0\0")]) {
+        fs::write(&path, format!("{whole}{}{zeros}", &torn[..end])).unwrap();
         Journal::open(&path).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), whole, "torn after {end} bytes");
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole, "torn after {end} bytes, {} zeros", zeros.len());
     }
     deliver(&File::open(&settings(&path)).unwrap(), "next").await.unwrap();
     assert_eq!(streams(&path), ["whole", "next"]);
