@@ -2,6 +2,10 @@
 //!
 //! Their examples in Rust are compiled as doctests, see the end of `src/lib.rs`.
 
+#[path = "bench/numbers.rs"]
+#[expect(dead_code, reason = "the benchmark makes what is only read here")]
+mod numbers;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -10,6 +14,8 @@ use std::path::Path;
 use livehook::config::{self, Sources};
 use livehook::event::{KINDS, Kind, KindFacts, Reason, Retries, SetIn};
 use livehook::telemetry::{KnownLabels, Metrics};
+
+use self::numbers::{Language, MARKS, Numbers};
 
 const ENGLISH: &str = include_str!("../README.md");
 const CHINESE: &str = include_str!("../README.zh-CN.md");
@@ -155,6 +161,15 @@ fn what_is_linked_in_the_repository_is_there() {
         for target in targets.filter(|target| !target.contains("://")) {
             assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists(), "{name}: {target} is not there");
         }
+    }
+}
+
+#[test]
+fn the_numbers_are_those_of_the_report_beside_the_benchmark() {
+    let numbers: Numbers = serde_json::from_str(include_str!("bench/numbers.json")).expect("a report");
+    for ((name, text), language) in BOTH.into_iter().zip([Language::English, Language::Chinese]) {
+        let section = [MARKS[0], &numbers.section(language), MARKS[1]].concat();
+        assert!(text.contains(&section), "{name} does not have\n{section}");
     }
 }
 

@@ -31,6 +31,7 @@ use self::report::Report;
 
 /// Measures livehook against a bare axum route, in turn, and draws latency against offered rate
 #[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[command(name = "cargo bench --bench accept --", max_term_width = 100)]
 struct Arguments {
     /// Every figure within half a minute, none of them precise
@@ -57,6 +58,9 @@ struct Arguments {
     /// Where the picture goes, likewise
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Show the report in both READMEs, and the picture beside this program's source
+    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    publish: bool,
     /// What Cargo says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -132,7 +136,12 @@ fn main() -> io::Result<()> {
     let json = asked.json.unwrap_or_else(|| reports.join("accept.json"));
     let svg = asked.svg.unwrap_or_else(|| reports.join("accept.svg"));
     bench.report.write(&json, &svg)?;
-    outcome
+    outcome?;
+    if asked.publish {
+        std::fs::copy(&json, published("numbers.json"))?;
+        report::publish(&json, &published("latency.svg"))?;
+    }
+    Ok(())
 }
 
 impl Arguments {
@@ -153,6 +162,11 @@ impl Arguments {
         let dashes = if options.is_empty() { "" } else { " --" };
         format!("cargo bench --bench accept{dashes}{options}")
     }
+}
+
+/// Where a file lies that is part of the repository.
+fn published(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench").join(name)
 }
 
 async fn measure(bench: &mut Bench, only: &[Part]) -> io::Result<()> {

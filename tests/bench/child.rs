@@ -14,16 +14,18 @@ use tokio::net::TcpStream;
 
 use crate::event::KEY;
 use crate::machine::{self, Cores};
-use crate::{bare, slow};
+use crate::{bare, report, slow};
 
 /// A server may take this long to say where it listens.
 const START_MAX: Duration = Duration::from_mins(1);
 /// An answer of the admin listener may take this long.
 const ANSWER_MAX: Duration = Duration::from_mins(1);
 
-/// What this program does as a child of itself.
+/// What else this program does, mostly as a child of itself.
 #[derive(Clone, Subcommand)]
 pub(crate) enum Role {
+    /// Show a report in both READMEs, and its picture in a file
+    Publish { json: PathBuf, svg: PathBuf },
     /// The bare route.
     #[command(hide = true)]
     Bare,
@@ -73,6 +75,7 @@ pub(crate) struct Memory {
 impl Role {
     pub(crate) fn play(&self) -> io::Result<()> {
         match self {
+            Self::Publish { json, svg } => report::publish(json, svg),
             Self::Bare => bare::serve(),
             Self::Slow { config, dir, millis } => slow::serve(config, dir, Duration::from_millis(*millis)),
         }

@@ -1,19 +1,19 @@
-//! What is told: a table for people, the same as JSON, and a picture.
+//! What is told: a table for people, the same as JSON, a picture, and what the READMEs show of it.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::machine::Ticks;
 pub(crate) use crate::numbers::Bound;
-use crate::numbers::Figure;
+use crate::numbers::{Figure, Language, MARKS, Numbers};
 use crate::plot;
 
 /// Latency of a server at a rate, in microseconds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Rung {
     pub(crate) server: String,
     /// Requests a second that were due.
@@ -32,14 +32,14 @@ pub(crate) struct Rung {
 }
 
 /// How long a sync takes, in microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Sync {
     pub(crate) p50: u64,
     pub(crate) p99: u64,
 }
 
 /// A store on its way to many events.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Stage {
     pub(crate) stored: u64,
     pub(crate) accepted_per_second: f64,
@@ -48,7 +48,7 @@ pub(crate) struct Stage {
 }
 
 /// All figures, and the facts about the machine they were taken on.
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 pub(crate) struct Report {
     made: Map<String, Value>,
     figures: Vec<Figure>,
@@ -124,6 +124,22 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// Shows a report to those who read the repository: its figures in both READMEs, and its picture in `svg`.
+pub(crate) fn publish(json: &Path, svg: &Path) -> io::Result<()> {
+    let bytes = fs::read(json)?;
+    serde_json::from_slice::<Report>(&bytes)?.draw(svg)?;
+    let numbers: Numbers = serde_json::from_slice(&bytes)?;
+    for (name, language) in [("README.md", Language::English), ("README.zh-CN.md", Language::Chinese)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let text = fs::read_to_string(&path)?;
+        let parts = text.split_once(MARKS[0]).and_then(|(before, rest)| Some((before, rest.split_once(MARKS[1])?.1)));
+        let (before, after) = parts.ok_or_else(|| io::Error::other(format!("{name} has no place for figures")))?;
+        fs::write(&path, [before, MARKS[0], &numbers.section(language), MARKS[1], after].concat())?;
+        writeln!(io::stdout(), "figures in {}", path.display())?;
+    }
+    Ok(())
 }
 
 fn table(figures: &[Figure]) -> String {
