@@ -76,12 +76,12 @@ fn every_promise_names_tests_that_there_are() {
 
 /// The names of all test functions below a directory.
 fn functions(directory: &Path, found: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(directory).expect("a directory of ours") {
+        let path = entry.expect("a directory of ours").path();
         if path.is_dir() && !path.ends_with("target") {
             functions(&path, found);
         } else if path.extension().is_some_and(|ending| ending == "rs") {
-            let source = fs::read_to_string(&path).unwrap();
+            let source = fs::read_to_string(&path).expect("a source of ours");
             let tests = source.split("test]\n").skip(1).chain(source.split("test(").skip(1));
             let names = tests.filter_map(|rest| rest.split_once("fn ")?.1.split_once('('));
             found.extend(names.map(|(name, _)| name.to_owned()));
