@@ -98,6 +98,8 @@ impl Drop for Inner {
 
 /// What an event weighs in the queue beside its body.
 const EVENT_OVERHEAD: usize = 512;
+/// What a refused callback takes in the database beside its body: its row, its indexes, the rest of a page.
+const REFUSED_OVERHEAD: i64 = 2048;
 /// Reads at the same time; each has a connection of its own, with a cache.
 const READERS_MAX: usize = 4;
 /// Deliveries a person's decision changes in one transaction: few enough not to keep callbacks waiting.
@@ -147,7 +149,7 @@ impl Store {
     /// Keeps a refused callback.
     pub async fn refuse(&self, new: NewRefused) -> Result<(), StoreError> {
         let bytes = new.body.len() + EVENT_OVERHEAD;
-        self.write(bytes, Admission::Bounded, move |tx| sqlite::keep(tx, &new, false).map(|_| ())).await
+        self.write(bytes, Admission::Half, move |tx| sqlite::keep(tx, &new, false).map(|_| ())).await
     }
 
     /// Keeps a refused callback unless the same one is kept already. Returns whether it is new.
@@ -293,7 +295,7 @@ impl Store {
         let mut after = 0;
         loop {
             let any_age = match settings.max_bytes {
-                Some(max) => self.bytes_used().await? > max,
+                Some(max) => self.bytes_used().await?.saturating_sub(self.bytes_refused()) > max,
                 None => false,
             };
             let pruning = Pruning { received_before, any_age, remember_since };
@@ -316,6 +318,14 @@ impl Store {
         self.0.queue.close();
         let inner = Arc::clone(&self.0);
         let _ = tokio::task::spawn_blocking(move || inner.sqlite.join(patience)).await;
+    }
+
+    /// Bytes of refused callbacks. They have bounds of their own, and strangers decide how many there are: they push out no
+    /// event.
+    fn bytes_refused(&self) -> u64 {
+        let refused = self.0.sqlite.shared.tally().refused;
+        let bytes: i64 = refused.values().map(|(count, bytes)| bytes + count * REFUSED_OVERHEAD).sum();
+        u64::try_from(bytes).unwrap_or(0)
     }
 
     async fn bytes_used(&self) -> Result<u64, StoreError> {

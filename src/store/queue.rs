@@ -24,6 +24,8 @@ pub(super) struct Queue {
 pub(super) enum Admission {
     /// A callback: refused when the queue is full.
     Bounded,
+    /// A callback that was refused, as a stranger's: half of the queue is for events alone.
+    Half,
     /// Our own bookkeeping, bounded by what causes it: always taken.
     Always,
 }
@@ -80,7 +82,12 @@ impl Queue {
             return Err(Refused::Closed);
         }
         let bytes = job.bytes();
-        if self.is_full(&waiting, bytes) && admission == Admission::Bounded {
+        let is_full = match admission {
+            Admission::Bounded => self.is_full(&waiting, bytes, 1),
+            Admission::Half => self.is_full(&waiting, bytes, 2),
+            Admission::Always => false,
+        };
+        if is_full {
             return Err(Refused::Full);
         }
         waiting.bytes += bytes;
@@ -97,12 +104,15 @@ impl Queue {
         let oldest = waiting.jobs.front().map(|(since, _)| since.elapsed()).filter(|time| *time > patience);
         match oldest {
             Some(time) => Some(format!("a write has been waiting for {time:.1?}")),
-            None => self.is_full(&waiting, 1).then(|| "the write queue is full".to_owned()),
+            None => self.is_full(&waiting, 1, 1).then(|| "the write queue is full".to_owned()),
         }
     }
 
-    fn is_full(&self, waiting: &Waiting, more: usize) -> bool {
-        waiting.jobs.len() + waiting.in_hand >= self.count_max || waiting.bytes.saturating_add(more) > self.bytes_max
+    /// Whether `more` bytes would exceed a part of the bounds: the whole of them divided by `divisor`.
+    fn is_full(&self, waiting: &Waiting, more: usize, divisor: usize) -> bool {
+        let count_max = self.count_max.div_ceil(divisor);
+        let bytes_max = self.bytes_max / divisor;
+        waiting.jobs.len() + waiting.in_hand >= count_max || waiting.bytes.saturating_add(more) > bytes_max
     }
 
     /// A request after the queue was closed gets no reply: its sender is dropped.

@@ -317,6 +317,43 @@ fn a_store_that_is_too_large_forgets_the_oldest_that_nobody_waits_for() {
 }
 
 #[test]
+fn what_was_refused_pushes_out_no_event() {
+    let fixture = Fixture::new(|settings| settings.max_bytes = Some(1 << 20));
+    fixture.append(1, None);
+    fixture.settle(fixture.claim(1).remove(0), Settlement::Done);
+    (0..300).for_each(|_| fixture.refuse(Reason::Token, 10_000));
+    assert_eq!((fixture.prune(), fixture.event_count()), (0, 1));
+}
+
+#[test]
+fn half_of_the_queue_is_for_events_alone() {
+    let fixture = Fixture::new(|settings| settings.queue_count = 10);
+    fixture.append(1, None);
+    let stranger = rusqlite::Connection::open(fixture.directory.path().join("s.db")).unwrap();
+    stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = |_| {
+        let new = NewRefused {
+            received_at: START,
+            reason: Reason::Token,
+            detail: String::new(),
+            path: "/callbacks".to_owned(),
+            body: Bytes::new(),
+            bytes: 0,
+            headers: LegacyHeaders::default(),
+        };
+        Box::pin(fixture.store.refuse(new))
+    };
+    let mut flood: Vec<_> = (0..20).map(refused).collect();
+    fixture.runtime.block_on(async {
+        let full = flood.iter_mut().filter_map(futures_util::FutureExt::now_or_never);
+        assert_eq!(full.filter(|outcome| *outcome == Err(StoreError::Full)).count(), 15);
+        let event = fixture.store.append(fixture.event(2, None));
+        let (stored, ()) = tokio::join!(event, async { stranger.execute_batch("ROLLBACK").unwrap() });
+        assert!(matches!(stored, Ok(Appended::Stored { .. })));
+    });
+}
+
+#[test]
 fn copies_are_known_before_and_after_their_identity_is_filed() {
     let fixture = Fixture::new(|settings| settings.dedup_window = Duration::ZERO);
     // More than one run of identities: some filed, some being filed, some only in memory.
