@@ -1,4 +1,4 @@
-//! Pulls the plug on the disk: the n-th write fails, for every n of a run.
+//! Pulls the plug on the disk: the n-th write or sync fails, for every n of a run.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,12 +14,14 @@ use serde_json::json;
 
 use crate::app::{Setup, TestApp, assert_answered, push};
 use crate::recorder::{Act, Recorder};
-use crate::rig::{Contents, Rig, awaited, import, ready, spilled};
+use crate::rig::{Contents, LOG, Rig, awaited, import, ready, spilled};
 
 /// Runs at the same time: they mostly wait.
 const ABREAST: usize = 16;
 /// Every run writes so often at least; less, and it did not do what it should.
 const WRITES_MIN: u64 = 60;
+/// And syncs the log so often.
+pub(crate) const LOG_SYNCS_MIN: u64 = 8;
 /// Good callbacks of a run that are no copies; the others are copies, or refused.
 const EVENTS: u64 = 12;
 /// Their numbers that are sent twice.
@@ -144,6 +146,11 @@ async fn one_write_that_fails_costs_nobody_anything() {
         fail_once(Fault::write(n).torn(torn)).await
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_sync_of_the_log_that_fails_costs_nobody_anything() {
+    for_every(LOG_SYNCS_MIN, async |n| fail_once(Fault::sync(n).on(LOG)).await).await;
 }
 
 #[tokio::test]
