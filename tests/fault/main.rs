@@ -21,3 +21,4 @@ mod program;
 mod rig;
 mod slow;
 mod start;
+mod syncs;

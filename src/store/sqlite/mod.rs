@@ -96,6 +96,9 @@ pub(super) struct Sqlite {
     database: Database,
     pub(super) shared: Arc<Shared>,
     idle_readers: Mutex<Vec<Connection>>,
+    /// Open as long as the store, and used by nobody. SQLite reads the log anew when the last connection has gone, and
+    /// takes for committed what it finds there: also a transaction whose sync failed, which no later sync makes last.
+    _anchor: Mutex<Connection>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
     /// Held as long as the store is open or a thread still works on it, so that no second process opens it.
@@ -137,6 +140,7 @@ impl Sqlite {
         let mut database = Database { path, file: None };
         let db = database.connect()?;
         database.file = database.found();
+        settle_log(&db);
         schema::migrate(&db, schema::MIGRATIONS)?;
         sync_directories(&database.path)?;
         let handlers: Vec<_> =
@@ -160,6 +164,8 @@ impl Sqlite {
             clock,
             bounds: opening.bounds,
         };
+        let anchor = database.connect_to_read()?;
+        anchor.query_row(FRESH_FROM, [], |_| Ok(()))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let checkpoints = checkpointer(database.clone(), Arc::clone(&shared), Arc::clone(&stopping));
         let write = guarded(writer, Arc::clone(&lock));
@@ -168,6 +174,7 @@ impl Sqlite {
             database,
             shared,
             idle_readers: Mutex::default(),
+            _anchor: Mutex::new(anchor),
             threads: Mutex::new(threads),
             stopping,
             _lock: lock,
@@ -303,6 +310,16 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Moves what a former process left in the log into the database. It may have met a sync that failed: then the log can be
+/// read and is not on the disk, and nothing must be written behind it. Copied, it is written and synced anew.
+fn settle_log(db: &Connection) {
+    match db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)) {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!("somebody reads the store; its write-ahead log stays as the last run left it"),
+        Err(error) => tracing::warn!(%error, "the write-ahead log of the last run cannot be moved into the store"),
     }
 }
 
