@@ -53,14 +53,19 @@ pub(super) enum Known {
 }
 
 impl Unfiled {
-    /// Reads what a former process left unfiled.
-    pub(super) fn recall(db: &Connection) -> Result<Self> {
-        let next = db
+    /// Reads what a former process left unfiled, and files it if it is a run already: processes that live too shortly to
+    /// file their own must not leave ever more behind.
+    pub(super) fn recall(db: &Connection, next_seq: i64) -> Result<Self> {
+        let next: BTreeMap<Key, i64> = db
             .prepare(
                 "SELECT identity, seq FROM events WHERE seq >= (SELECT value FROM meta WHERE key = 'filed_before')",
             )?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_>>()?;
+        // On a disk that takes nothing they wait in memory as before.
+        if next.len() >= RUN && file_all(db, &next, next_seq).is_ok() {
+            return Ok(Self::default());
+        }
         Ok(Self { next, ..Self::default() })
     }
 
@@ -83,6 +88,15 @@ impl Unfiled {
     fn all(&self) -> [&BTreeMap<Key, i64>; 2] {
         [&self.next, &self.run]
     }
+}
+
+fn file_all(db: &Connection, identities: &BTreeMap<Key, i64>, next_seq: i64) -> Result<()> {
+    let tx = db.unchecked_transaction()?;
+    for (identity, seq) in identities {
+        tx.prepare_cached(FILE)?.execute(params![identity, seq])?;
+    }
+    tx.prepare_cached(FILED_BEFORE)?.execute([next_seq])?;
+    tx.commit()
 }
 
 /// Looks an identity up.
@@ -126,8 +140,7 @@ pub(super) fn file(tx: &mut Tx<'_>) -> Result<()> {
         return Ok(());
     }
     let count = FILED_AT_ONCE.max(changes.added.len() * FILED_PER_EVENT);
-    // What another transaction left half done is filed already.
-    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO identities (identity, event) VALUES (?1, ?2)")?;
+    let mut insert = db.prepare_cached(FILE)?;
     for (identity, seq) in run.iter().take(count) {
         if !changes.removed.contains(identity) {
             insert.execute(params![identity, seq])?;
@@ -135,11 +148,14 @@ pub(super) fn file(tx: &mut Tx<'_>) -> Result<()> {
         changes.filed += 1;
     }
     if count >= run.len() {
-        db.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'filed_before'")?
-            .execute([memory.unfiled.run_end])?;
+        db.prepare_cached(FILED_BEFORE)?.execute([memory.unfiled.run_end])?;
     }
     Ok(())
 }
+
+/// Of a run that was not filed to its end before a crash, a part is filed already.
+const FILE: &str = "INSERT OR IGNORE INTO identities (identity, event) VALUES (?1, ?2)";
+const FILED_BEFORE: &str = "UPDATE meta SET value = ?1 WHERE key = 'filed_before'";
 
 /// One of those between two identities, both included, that are not filed, or not before this transaction.
 fn in_memory(tx: &Tx<'_>, first: Key, last: Key) -> Option<(Key, i64)> {

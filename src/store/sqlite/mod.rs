@@ -358,12 +358,13 @@ fn recall(db: &Connection) -> rusqlite::Result<memory::Memory> {
     }
     let highest =
         "SELECT max(coalesce((SELECT max(seq) FROM events), 0), (SELECT value FROM meta WHERE key = 'last_seq'))";
+    let next_seq = db.query_row(highest, [], |row| row.get::<_, i64>(0))? + 1;
     Ok(memory::Memory {
         in_hand: HashMap::new(),
         tally,
-        next_seq: db.query_row(highest, [], |row| row.get::<_, i64>(0))? + 1,
+        next_seq,
         any_forgotten: db.prepare("SELECT 1 FROM forgotten LIMIT 1")?.exists([])?,
-        unfiled: identities::Unfiled::recall(db)?,
+        unfiled: identities::Unfiled::recall(db, next_seq)?,
         fresh: fresh::Fresh::new(db.query_row(FRESH_FROM, [], |row| row.get(0))?),
     })
 }
