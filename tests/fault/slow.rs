@@ -139,9 +139,10 @@ async fn while_a_sync_hangs_callbacks_can_be_refused_instead() {
     assert_eq!((spills_counted(&app).await, app.ready().await), (0, 503));
     rig.disk.heal();
     ready(&app).await;
-    // They come again, not all at once.
-    for some in bodies.chunks(QUEUE / 2) {
-        send(&app, some).await;
+    // They come again, until they are taken.
+    for body in &bodies {
+        let taken = async || (app.post("/callbacks", body).await.status == 200).then_some(());
+        awaited("taken", taken).await;
     }
     assert_eq!(app.events().await.len(), 20);
     app.finish().await;
