@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Configured};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Subscriber};
@@ -33,6 +33,8 @@ const STORE_END: Duration = Duration::from_secs(2);
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
 /// For the first time it is asked soon: a service that never lives for a minute must forget, too.
 const PRUNE_FIRST: Duration = Duration::from_secs(1);
+/// What the admin API says of a handler that is none of ours.
+const TYPE_OF_OWN: &str = "custom";
 
 /// A service that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -135,10 +137,12 @@ impl Builder {
     /// Makes the handlers, binds the ports and opens the store, in this order.
     pub async fn build(self) -> Result<Server, BuildError> {
         let Self { config, mut subscribers, clock, spills } = self;
+        let mut types = vec![TYPE_OF_OWN; subscribers.len()];
         for settings in &config.handlers {
             let fault = |reason: String| BuildError::Handler { name: settings.policy.name.clone(), reason };
             let handler = settings.target.build(&clock).map_err(|error| fault(error.0))?;
             subscribers.push(Subscriber { policy: settings.policy.clone(), handler: Arc::from(handler) });
+            types.push(settings.target.type_name());
         }
         let names = names(&subscribers)?;
         let callbacks = bind("server.listen", config.server.listen).await?;
@@ -154,7 +158,7 @@ impl Builder {
         let server = config.server.clone();
         Ok(Server {
             receiver: Receiver::new(Arc::clone(&intake), server, Arc::clone(&clock), metrics.clone(), spills),
-            admin: Admin::new(config.admin.clone(), intake, metrics.clone(), names),
+            admin: Admin::new(config.admin.clone(), intake, metrics.clone(), configured(names, types)),
             dispatcher: Dispatcher { store: store.clone(), clock, metrics },
             config,
             store,
@@ -244,6 +248,10 @@ impl RunError {
         tracing::error!(reason, "a part of the service ended by itself");
         Self(reason)
     }
+}
+
+fn configured(names: Vec<String>, types: Vec<&'static str>) -> Vec<Configured> {
+    names.into_iter().zip(types).map(|(name, type_name)| Configured { name, type_name }).collect()
 }
 
 /// The handlers' names, which must differ: progress is kept under them.

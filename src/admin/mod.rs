@@ -4,6 +4,7 @@
 mod deliveries;
 mod events;
 mod guard;
+mod handlers;
 mod import;
 mod probes;
 mod problem;
@@ -36,14 +37,22 @@ struct Parts {
     settings: Settings,
     intake: Arc<Intake>,
     metrics: Metrics,
-    /// Names of the handlers of the configuration.
-    handlers: Vec<String>,
+    handlers: Vec<Configured>,
     stopping: AtomicBool,
+}
+
+/// A handler of the configuration.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// Its name.
+    pub name: String,
+    /// What it is, in the word of the configuration.
+    pub type_name: &'static str,
 }
 
 impl Admin {
     /// An admin side over the store of `intake`.
-    pub fn new(settings: Settings, intake: Arc<Intake>, metrics: Metrics, handlers: Vec<String>) -> Self {
+    pub fn new(settings: Settings, intake: Arc<Intake>, metrics: Metrics, handlers: Vec<Configured>) -> Self {
         Self(Arc::new(Parts { settings, intake, metrics, handlers, stopping: AtomicBool::new(false) }))
     }
 
@@ -78,6 +87,9 @@ fn router(admin: Admin) -> Router {
         .route("/deliveries/drop", post(deliveries::drop_many))
         .route("/deliveries/{event_id}/{handler}/retry", post(deliveries::retry))
         .route("/deliveries/{event_id}/{handler}/drop", post(deliveries::drop_one))
+        .route("/handlers", get(handlers::list))
+        .route("/handlers/{name}/pause", post(handlers::pause))
+        .route("/handlers/{name}/resume", post(handlers::resume))
         .route("/quarantine", get(quarantine::list))
         .route("/quarantine/readmit", post(quarantine::readmit_many))
         .route("/quarantine/{id}/body", get(quarantine::body))

@@ -8,6 +8,7 @@ mod completions;
 mod deliveries;
 mod events;
 mod exit;
+mod handlers;
 mod healthcheck;
 mod http;
 mod import;
@@ -59,6 +60,9 @@ enum Command {
     /// Look at and decide about what is owed to handlers
     #[command(subcommand)]
     Deliveries(deliveries::Deliveries),
+    /// Look at handlers, and pause and resume them
+    #[command(subcommand)]
+    Handlers(handlers::Handlers),
     /// Look at callbacks that were refused, and give them a second chance
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
@@ -92,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Verify(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Deliveries(command) => command.run(),
+        Command::Handlers(command) => command.run(),
         Command::Quarantine(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Healthcheck(command) => command.run(),

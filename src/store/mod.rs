@@ -22,7 +22,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 pub use self::model::{
     Appended, Claim, Claimed, Counts, Delivery, DeliveryFilter, DeliveryState, EventFilter, EventRow, HandlerId,
-    NewEvent, NewRefused, Owed, Page, QuarantineFilter, Quarantined, Settlement, Stored, Verdict,
+    HandlerRow, NewEvent, NewRefused, Owed, Page, QuarantineFilter, Quarantined, Settlement, Stored, Verdict,
 };
 use self::queue::{Admission, ClaimRequest, Queue};
 pub use self::settings::{QuarantineSettings, Settings};
@@ -277,6 +277,20 @@ impl Store {
     /// Receipt of the oldest event that is pending for a handler.
     pub async fn oldest_pending(&self, handler: HandlerId) -> Result<Option<Timestamp>, StoreError> {
         self.read(move |db| sqlite::oldest_pending(db, handler)).await
+    }
+
+    /// The handlers of the configuration, in its order, and those that have left it with something pending or dead.
+    pub async fn handlers(&self) -> Result<Vec<HandlerRow>, StoreError> {
+        let shared = &self.0.sqlite.shared;
+        let (standings, tally) = (shared.standings(), shared.tally());
+        let configured: Vec<_> = self.0.handlers.iter().map(|(_, id, _)| *id).collect();
+        self.read(move |db| sqlite::list_handlers(db, &configured, &standings, &tally)).await
+    }
+
+    /// Pauses a handler, so that nothing is handed out to it, or has it go on. Attempts in hand end as they would; those
+    /// that have not begun go back. Returns whether there is one of that name, in the configuration or not any more.
+    pub async fn pause(&self, handler: String, paused: bool) -> Result<bool, StoreError> {
+        self.write(0, Admission::Always, move |tx| sqlite::pause(tx, &handler, paused)).await
     }
 
     /// Bytes on disk.

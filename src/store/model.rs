@@ -255,6 +255,37 @@ pub enum Settlement {
     },
 }
 
+impl Settlement {
+    /// Why the attempt failed.
+    pub(super) fn error(&self) -> Option<&str> {
+        match self {
+            Self::Done => None,
+            Self::Retry { error, .. } | Self::Dead { error, .. } => Some(error),
+        }
+    }
+}
+
+/// A handler, as far as the store knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandlerRow {
+    /// Its name.
+    pub name: String,
+    /// Whether the configuration has it; otherwise it has left something behind.
+    pub is_configured: bool,
+    /// Whether a person has paused it.
+    pub is_paused: bool,
+    /// Its pending deliveries.
+    pub pending: u64,
+    /// Its dead deliveries.
+    pub dead: u64,
+    /// Receipt of the oldest event that is pending for it.
+    pub oldest_pending_at: Option<Timestamp>,
+    /// When it last took an event.
+    pub last_success_at: Option<Timestamp>,
+    /// Why its last failed attempt failed. A later success clears it, unless deliveries are dead.
+    pub last_error: Option<String>,
+}
+
 /// Deliveries claimed for a handler.
 #[derive(Debug, Default)]
 pub struct Claimed {
@@ -285,7 +316,7 @@ pub(super) struct ClaimKey {
 }
 
 impl Claim {
-    /// Whether a person has dropped the delivery since it was claimed. An attempt that has not begun must not begin.
+    /// Whether a person has dropped the delivery, or paused its handler, since it was claimed. An attempt that has not begun must not begin.
     pub fn is_called_off(&self) -> bool {
         self.called_off.load(Ordering::Relaxed)
     }

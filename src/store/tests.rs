@@ -62,6 +62,10 @@ impl Fixture {
         self.runtime.block_on(self.store.claim(self.handler, limit)).claims
     }
 
+    fn pause(&self, paused: bool) {
+        assert!(self.runtime.block_on(self.store.pause("rooms".to_owned(), paused)).unwrap());
+    }
+
     fn settle(&self, claim: Claim, settlement: Settlement) {
         self.runtime.block_on(self.store.settle(claim, settlement)).unwrap();
     }
@@ -115,6 +119,7 @@ enum Op {
     Dead(usize),
     PutBack(usize),
     Judge(usize, Verdict),
+    Pause(bool),
     Wait,
     Reopen,
 }
@@ -129,6 +134,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any().prop_map(Op::Dead),
         1 => any().prop_map(Op::PutBack),
         2 => (any(), prop_oneof![Just(Verdict::Retry), Just(Verdict::Drop)]).prop_map(|(i, v)| Op::Judge(i, v)),
+        1 => prop::bool::ANY.prop_map(Op::Pause),
         1 => Just(Op::Wait),
         1 => Just(Op::Reopen),
     ]
@@ -139,6 +145,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct Model {
     deliveries: BTreeMap<u64, (Option<u64>, DeliveryState, Timestamp)>,
     renewed: Vec<u64>,
+    paused: bool,
 }
 
 impl Model {
@@ -149,6 +156,9 @@ impl Model {
 
     /// The pending deliveries that nothing older of their lane stands before, that are due, and whose lane is free.
     fn claimable(&self, in_hand: &[u64], now: Timestamp) -> Vec<u64> {
+        if self.paused {
+            return Vec::new();
+        }
         let lane_of = |number: &u64| self.deliveries[number].0;
         let pending = self.deliveries.iter().filter(|(_, (_, state, _))| *state == DeliveryState::Pending);
         let first = |number: u64, lane: Option<u64>| {
@@ -188,6 +198,10 @@ fn play(ops: Vec<Op>) {
                 end(&fixture, &mut model, claim, &op);
             }
             Op::Judge(i, verdict) if next > 0 => judge(&fixture, &mut model, &held, i as u64 % next, verdict),
+            Op::Pause(paused) => {
+                fixture.pause(paused);
+                model.paused = paused;
+            }
             Op::Wait => fixture.clock.advance(Duration::from_mins(1)),
             Op::Reopen => {
                 held.clear();
@@ -198,6 +212,8 @@ fn play(ops: Vec<Op>) {
         }
     }
     held.clear();
+    fixture.pause(false);
+    model.paused = false;
     drain(&fixture, &mut model);
 }
 

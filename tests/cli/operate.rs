@@ -99,6 +99,23 @@ fn deliveries_are_listed_retried_and_dropped() {
 }
 
 #[test]
+fn handlers_are_listed_paused_and_resumed() {
+    let service = failing();
+    let rows = || service.ask(&["handlers", "list", "--format", "json"]).json();
+    assert_eq!((&rows()[0]["name"], &rows()[0]["type"]), (&"bad".into(), &"exec".into()));
+    assert!(service.ask(&["handlers", "pause", "bad"]).good().contains("bad is paused, 0 pending"));
+    service.send_signed(&["recording", "--count", "2"]).good();
+    assert_eq!((&rows()[0]["pending"], &rows()[0]["dead"]), (&2.into(), &0.into()));
+    let table = service.ask(&["handlers", "list"]).good();
+    assert!(table.starts_with("HANDLER") && table.contains("paused"), "{table}");
+    let resumed = service.ask(&["handlers", "resume", "bad", "--format", "json"]).json();
+    assert_eq!(resumed["state"], "running");
+    eventually("both are dead", || (rows()[0]["dead"] == 2).then_some(()));
+    assert!(rows()[0]["last_error"].is_string());
+    assert!(service.ask(&["handlers", "pause", "nobody"]).bad(1).contains("there is no handler `nobody`"));
+}
+
+#[test]
 fn refused_callbacks_are_shown_and_readmitted() {
     let service = Service::start();
     service.send_signed(&["recording", "--forge", "--count", "3"]).good();

@@ -7,6 +7,7 @@ mod app;
 mod callbacks;
 mod dispatch;
 mod duplicates;
+mod handlers;
 mod http;
 mod import;
 mod lifecycle;

@@ -20,6 +20,7 @@ use super::events::{self, page, where_clause};
 #[cfg(doc)]
 use super::fresh;
 use super::fresh::{FreshDelivery, Which};
+use super::handlers;
 use super::memory::{InHand, Memory, Tx};
 use crate::clock::Timestamp;
 use crate::event::{Event, EventId, Facts};
@@ -47,7 +48,9 @@ pub(super) fn owe(tx: &mut Tx<'_>, seq: i64, owed: Owed, event: &Arc<Event>) -> 
         Some(lane) => tx.db.prepare_cached(IN_LANE)?.exists(params![handler.0, lane])?,
         None => false,
     };
-    let state = if !behind_shelved && tx.memory.fresh.has_room(&tx.effects.fresh, event.body.len()) {
+    // What a paused handler is owed will not end at once.
+    let expected = !behind_shelved && !tx.memory.is_paused(handler);
+    let state = if expected && tx.memory.fresh.has_room(&tx.effects.fresh, event.body.len()) {
         FRESH
     } else if behind_shelved || lane.is_some_and(|lane| fresh_in_lane(tx, handler, lane) > 0) {
         BLOCKED
@@ -193,6 +196,7 @@ const CLAIM: &str = "SELECT event, due, attempts, lane, rank FROM deliveries WHE
 /// Records what came of an attempt. A delivery that was dropped meanwhile stays dropped; one that was given a fresh
 /// allowance meanwhile keeps it, and stays due at once.
 pub(in crate::store) fn settle(tx: &mut Tx<'_>, key: ClaimKey, settlement: &Settlement) -> Result<()> {
+    handlers::attempted(tx, key.handler, settlement.error().map(cut));
     if let Some(lane) = lane_if_fresh(tx, key) {
         if *settlement == Settlement::Done {
             return settle_fresh(tx, key, lane);

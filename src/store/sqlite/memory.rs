@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use super::super::model::{ClaimKey, HandlerId};
 use super::fresh::{self, Fresh, FreshDelivery, Which};
+use super::handlers::{self, Standings};
 use super::identities::{self, Unfiled};
 use crate::clock::Timestamp;
 use crate::event::Reason;
@@ -19,6 +20,8 @@ pub(super) struct Memory {
     pub(super) in_hand: HashMap<HandlerId, HashMap<i64, InHand>>,
     /// Counts per handler and per reason.
     pub(super) tally: Tally,
+    /// Who is paused, and how the latest attempts went.
+    pub(super) handlers: Standings,
     /// The place of the next event, and of the next replay, in the order of storing. Gaps do no harm.
     pub(super) next_seq: i64,
     /// Whether any identity outlives its event.
@@ -36,7 +39,7 @@ pub(super) struct InHand {
     pub(super) lane: Option<i64>,
     /// Whether a person gave it a fresh allowance of attempts meanwhile.
     pub(super) renewed: bool,
-    /// Tells whoever holds it that a person has dropped the delivery meanwhile.
+    /// Tells whoever holds it that a person has dropped the delivery, or paused its handler, meanwhile.
     pub(super) called_off: Arc<AtomicBool>,
     /// Where it goes back to if it is fresh.
     pub(super) fresh: Option<FreshDelivery>,
@@ -77,6 +80,7 @@ pub(super) struct Effects {
     pub(super) forgot: bool,
     pub(super) identities: identities::Changes,
     pub(super) fresh: fresh::Changes,
+    pub(super) handlers: handlers::Changes,
 }
 
 impl Memory {
@@ -88,9 +92,21 @@ impl Memory {
         }
     }
 
-    /// Makes the effects of a committed transaction true. Returns for whom there may be something now.
-    pub(super) fn apply(&mut self, effects: Effects) -> BTreeSet<HandlerId> {
-        let Effects { tally, mut wake, renewed, dropped, settled, forgot, identities, fresh } = effects;
+    /// Whether nothing is to be handed out to a handler.
+    pub(super) fn is_paused(&self, handler: HandlerId) -> bool {
+        self.handlers.get(&handler).is_some_and(|standing| standing.paused)
+    }
+
+    /// Has attempts of a handler that have not begun go back.
+    pub(super) fn call_off(&self, handler: HandlerId) {
+        for claim in self.in_hand.get(&handler).into_iter().flat_map(HashMap::values) {
+            claim.called_off.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes the effects of a transaction committed `now` true. Returns for whom there may be something.
+    pub(super) fn apply(&mut self, effects: Effects, now: Timestamp) -> BTreeSet<HandlerId> {
+        let Effects { tally, mut wake, renewed, dropped, settled, forgot, identities, fresh, handlers } = effects;
         self.tally.add(&tally);
         self.any_forgotten |= forgot;
         self.unfiled.apply(identities, self.next_seq);
@@ -98,6 +114,7 @@ impl Memory {
             self.shelve_in_hand(*handler, *which);
         }
         wake.extend(self.fresh.apply(fresh));
+        handlers::apply(self, handlers, now);
         for key in &renewed {
             if let Some(claim) = self.in_hand.get_mut(&key.handler).and_then(|claims| claims.get_mut(&key.seq)) {
                 claim.renewed = true;

@@ -3,6 +3,7 @@
 mod deliveries;
 mod events;
 mod fresh;
+mod handlers;
 mod identities;
 mod memory;
 mod prune;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::deliveries::HOT_QUERIES;
 pub(super) use self::deliveries::{Judged, judge, judge_all, list as list_deliveries, oldest_pending, settle, undone};
 pub(super) use self::events::{append, find as find_event, list as list_events};
+pub(super) use self::handlers::{Standings, list as list_handlers, pause};
 pub(super) use self::memory::{Tally, Tx};
 pub(super) use self::prune::{Pruning, drop_forgotten, step as prune_step};
 pub(super) use self::quarantine::{find as find_refused, keep, list as list_refused};
@@ -84,6 +86,7 @@ struct Database {
 pub(super) struct Shared {
     health: Health,
     tally: Mutex<Tally>,
+    standings: Mutex<Standings>,
     /// Pages in the write-ahead log at the last checkpoint.
     log_pages: AtomicI64,
     /// Cancelled when the thread that writes has died.
@@ -150,6 +153,7 @@ impl Sqlite {
         let shared = Arc::new(Shared {
             health: Health::new(opening.stall),
             tally: Mutex::new(memory.tally.clone()),
+            standings: Mutex::new(memory.handlers.clone()),
             log_pages: AtomicI64::new(0),
             died: CancellationToken::new(),
         });
@@ -239,11 +243,21 @@ impl Shared {
         self.health.trouble()
     }
 
-    fn publish(&self, tally: &Tally) {
-        let mut published = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        if *published != *tally {
-            published.clone_from(tally);
-        }
+    /// How handlers stand as of the last commit.
+    pub(super) fn standings(&self) -> Standings {
+        self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, memory: &memory::Memory) {
+        publish(&self.tally, &memory.tally);
+        publish(&self.standings, &memory.handlers);
+    }
+}
+
+fn publish<T: Clone + PartialEq>(published: &Mutex<T>, present: &T) {
+    let mut published = published.lock().unwrap_or_else(PoisonError::into_inner);
+    if *published != *present {
+        published.clone_from(present);
     }
 }
 
@@ -363,6 +377,7 @@ fn recall(db: &Connection) -> rusqlite::Result<memory::Memory> {
         in_hand: HashMap::new(),
         tally,
         next_seq,
+        handlers: handlers::recall(db)?,
         any_forgotten: db.prepare("SELECT 1 FROM forgotten LIMIT 1")?.exists([])?,
         unfiled: identities::Unfiled::recall(db, next_seq)?,
         fresh: fresh::Fresh::new(db.query_row(FRESH_FROM, [], |row| row.get(0))?),

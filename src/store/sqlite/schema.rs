@@ -8,7 +8,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x6C76_686B;
 
 /// Each entry leads from the format version of its place to the next. Entries that were released never change.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// - `seq` is the order of storing, `identity` what makes copies equal (own time, natural key, content).
 /// - Times are milliseconds since 1970 in UTC.
@@ -103,6 +103,14 @@ INSERT INTO events SELECT * FROM former_events;
 DROP TABLE former_events;
 ";
 
+/// A handler that is `paused` is handed nothing. The rest says how its latest attempts went, and lags behind.
+const VERSION_3: &str = "
+ALTER TABLE handlers ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE handlers ADD COLUMN succeeded_at INTEGER;
+ALTER TABLE handlers ADD COLUMN failed_at INTEGER;
+ALTER TABLE handlers ADD COLUMN last_error TEXT;
+";
+
 /// Brings a database to the newest of `migrations`, each step in its own transaction. Refuses what a newer version
 /// wrote, and a database that is somebody else's.
 pub(super) fn migrate(db: &Connection, migrations: &[&str]) -> Result<(), OpenError> {
@@ -164,6 +172,17 @@ mod tests {
                      JOIN meta ON key = 'filed_before' WHERE identities.identity = x'02'";
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         assert_eq!(db.query_row(known, [], read).unwrap(), (7, 8, "relay".to_owned()));
+    }
+
+    #[test]
+    fn handlers_of_version_2_run_in_version_3() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, &MIGRATIONS[..2]).unwrap();
+        db.execute("INSERT INTO handlers (name) VALUES ('rooms')", []).unwrap();
+        migrate(&db, MIGRATIONS).unwrap();
+        let standing = "SELECT name, paused, last_error IS NULL FROM handlers";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        assert_eq!(db.query_row(standing, [], read).unwrap(), ("rooms".to_owned(), false, true));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::super::model::HandlerId;
 use super::super::queue::{ClaimRequest, Queue, Taken};
 use super::deliveries;
+use super::handlers;
 use super::identities;
 use super::memory::{Effects, Memory, Tx};
 use super::{BUSY, Database, Shared};
@@ -130,14 +131,15 @@ impl Writer {
         let done = run_all(&mut tx, jobs, care).and_then(|failures| {
             identities::file(&mut tx)?;
             deliveries::keep_near(&mut tx)?;
+            handlers::note(&mut tx)?;
             db.prepare_cached("COMMIT")?.execute([])?;
             Ok(failures)
         });
-        let effects = tx.effects;
+        let (effects, now) = (tx.effects, tx.now);
         match done {
             Ok(failures) => {
-                let wake = self.memory.apply(effects);
-                self.shared.publish(&self.memory.tally);
+                let wake = self.memory.apply(effects, now);
+                self.shared.publish(&self.memory);
                 for handler in wake {
                     self.wake(handler);
                 }
@@ -155,6 +157,7 @@ impl Writer {
     fn serve(&mut self, request: ClaimRequest) {
         let now = request.now;
         let claimed = match &self.db {
+            _ if self.memory.is_paused(request.handler) => Ok(super::super::Claimed::default()),
             Some(db) => deliveries::claim(db, &mut self.memory, request.handler, now, request.limit),
             None => Ok(super::super::Claimed::default()),
         };
@@ -221,6 +224,7 @@ impl Writer {
 
     fn close(self) {
         if let Some(db) = self.db {
+            let _ = handlers::write_all(&db, &self.memory.handlers);
             let _ = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
             let _ = db.close();
         }

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
-use livehook::admin::{Admin, Settings};
+use livehook::admin::{Admin, Configured, Settings};
 use livehook::clock::{ManualClock, Timestamp};
 use livehook::handler::Policy;
 use livehook::intake::{Callback, Intake};
@@ -94,7 +94,8 @@ impl Bench {
                 runtime.block_on(intake.keep(intake.rule(&callback))).expect("a store that takes it");
             }
         }
-        let routes = Admin::new(Settings::default(), intake, metrics, names.into()).routes();
+        let handlers = names.map(|name| Configured { name, type_name: "log" }).into();
+        let routes = Admin::new(Settings::default(), intake, metrics, handlers).routes();
         Self { runtime, routes, _directory: directory }
     }
 }
