@@ -26,9 +26,15 @@ impl Health {
         self.lock().writing_since = Some(Instant::now());
     }
 
-    /// Returns whether the store works again after it did not.
+    /// Returns whether the store works again after it did not. A write that was too late for its callbacks is a failure
+    /// here: the next one would be as late.
     pub(super) fn end(&self, failure: Option<String>) -> bool {
         let mut state = self.lock();
+        let took = state.writing_since.map(|since| since.elapsed()).filter(|took| *took > self.stall);
+        if let Some(took) = took.filter(|_| state.failure.is_none() && failure.is_none()) {
+            tracing::warn!(?took, "the store takes longer to write than callbacks can wait");
+        }
+        let failure = failure.or_else(|| took.map(|took| format!("the last write took {took:.1?}")));
         let recovered = state.failure.is_some() && failure.is_none();
         *state = State { failure, writing_since: None };
         if recovered {

@@ -88,6 +88,22 @@ async fn a_sync_longer_than_the_deadline_spills_and_is_stored_all_the_same() {
     app.finish().await;
 }
 
+#[tokio::test]
+async fn a_disk_too_slow_for_the_deadline_is_not_ready_between_two_writes() {
+    let rig = Rig::new();
+    let app = setup(&rig).start().await;
+    rig.disk.sync_takes(2 * DEADLINE);
+    send(&app, &[event(0)]).await;
+    for count in 1..=3 {
+        stored(&app, count).await;
+        assert_eq!(app.ready().await, 503, "after {count}: {}", app.get("/readyz").await.text());
+        send(&app, &[event(count as u64)]).await;
+    }
+    rig.disk.heal();
+    ready(&app).await;
+    app.finish().await;
+}
+
 /// A sync hangs while far more arrives than may wait, which is [`QUEUE`] of them.
 async fn hangs_for_a_while(bounded: impl FnOnce(&mut livehook::Config)) {
     const SENT: u64 = 30;

@@ -84,11 +84,12 @@ impl Writer {
 
     /// Commits the jobs in hand, or shows that the store works when it last did not.
     fn work(&mut self, held: &mut Vec<Box<dyn Job>>) {
-        if held.is_empty() && self.shared.health.is_good() && self.database.is_in_place() {
+        let proving = !self.shared.health.is_good();
+        if held.is_empty() && !proving && self.database.is_in_place() {
             return;
         }
         self.shared.health.begin();
-        let outcome = if held.is_empty() { self.probe() } else { self.commit(held) };
+        let outcome = self.commit(held, proving);
         if self.shared.health.end(outcome.as_ref().err().map(ToString::to_string)) {
             // Whoever looked meanwhile was told that there is nothing.
             self.wakeups.values().for_each(|bell| bell.notify_one());
@@ -102,11 +103,12 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, held: &mut Vec<Box<dyn Job>>) -> rusqlite::Result<()> {
-        let failures = match self.transaction(held, Care::Together) {
+    /// `proving` makes sure that something is written: jobs that find nothing to do say nothing about the disk.
+    fn commit(&mut self, held: &mut Vec<Box<dyn Job>>, proving: bool) -> rusqlite::Result<()> {
+        let failures = match self.transaction(held, Care::Together, proving) {
             Ok(failures) => failures,
             Err(error) if is_trouble(&error) => return Err(error),
-            Err(_) => self.transaction(held, Care::Each)?,
+            Err(_) => self.transaction(held, Care::Each, proving)?,
         };
         let bytes = held.iter().map(|job| job.bytes()).sum();
         self.queue.finished(held.len(), bytes);
@@ -120,7 +122,12 @@ impl Writer {
     }
 
     /// One transaction over all jobs. Returns for each why it failed alone, if it did.
-    fn transaction(&mut self, jobs: &mut [Box<dyn Job>], care: Care) -> rusqlite::Result<Vec<Option<String>>> {
+    fn transaction(
+        &mut self,
+        jobs: &mut [Box<dyn Job>],
+        care: Care,
+        proving: bool,
+    ) -> rusqlite::Result<Vec<Option<String>>> {
         self.connect()?;
         let Some(db) = &self.db else {
             return Err(rusqlite::Error::InvalidQuery);
@@ -132,6 +139,9 @@ impl Writer {
             identities::file(&mut tx)?;
             deliveries::keep_near(&mut tx)?;
             handlers::note(&mut tx)?;
+            if proving {
+                db.prepare_cached("UPDATE meta SET value = value + 1 WHERE key = 'probe'")?.execute([])?;
+            }
             db.prepare_cached("COMMIT")?.execute([])?;
             Ok(failures)
         });
@@ -184,22 +194,11 @@ impl Writer {
         Ok(())
     }
 
-    fn probe(&mut self) -> rusqlite::Result<()> {
-        self.connect()?;
-        let Some(db) = &self.db else {
-            return Ok(());
-        };
-        db.execute("UPDATE meta SET value = value + 1 WHERE key = 'probe'", [])?;
-        Ok(())
-    }
-
     fn truncate_log(&self) {
         if let Some(db) = &self.db {
             let started = Instant::now();
             // Without patience: as long as somebody reads, the log cannot begin anew, and callbacks come first.
-            let outcome = db
-                .busy_timeout(Duration::ZERO)
-                .and_then(|()| db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0)));
+            let outcome = db.busy_timeout(Duration::ZERO).and_then(|()| db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0)));
             let _ = db.busy_timeout(BUSY);
             tracing::debug!(?outcome, took = ?started.elapsed(), "write-ahead log was too long");
             self.shared.log_pages.store(0, std::sync::atomic::Ordering::Relaxed);
