@@ -89,6 +89,41 @@ async fn what_is_answered_by_the_next_start_survives_a_power_cut() {
     app.finish().await;
 }
 
+/// Moves what nobody reads of the log into the database. Returns how many pages it is long, and how many were moved.
+fn move_log(rig: &Rig) -> (i64, i64) {
+    rig.stranger().query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?))).unwrap()
+}
+
+/// What was moved is synced with the rest of the log, and not before.
+#[tokio::test]
+async fn what_was_moved_before_a_sync_of_the_database_failed_survives_a_power_cut() {
+    let rig = Rig::new();
+    rig.disk.remember();
+    let app = setup(&rig).start().await;
+    rig.disk.fail(Fault::write(1).on(DATABASE).until_healed());
+    app.accept_signed(&push("room", 0)).await;
+    let reader = reader(&rig);
+    app.accept_signed(&push("room", 1)).await;
+    rig.disk.heal();
+    eventually("a part was moved", async || {
+        let (pages, moved) = move_log(&rig);
+        (0 < moved && moved < pages).then_some(())
+    })
+    .await;
+    let failed = rig.disk.counts().failed;
+    rig.disk.fail(Fault::sync(1).on(DATABASE));
+    drop(reader);
+    eventually("its failure", async || (rig.disk.counts().failed > failed).then_some(())).await;
+    let syncs = rig.disk.counts().syncs;
+    eventually("the rest was moved", async || (rig.disk.counts().syncs >= syncs + 2).then_some(())).await;
+    // The log begins anew.
+    app.accept_signed(&push("room", 2)).await;
+    let survivors = Contents::of(&rig.survivor().database()).good;
+    let lost: Vec<_> = (0..3).filter(|&number| !survivors.contains(&app.signed(&push("room", number)))).collect();
+    assert_eq!((lost, app.spills.lines().len()), (vec![], 0));
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn what_is_stored_at_the_second_try_is_no_copy_of_itself() {
     let rig = Rig::new();

@@ -5,6 +5,7 @@ mod events;
 mod fresh;
 mod handlers;
 mod identities;
+mod log;
 mod memory;
 mod prune;
 mod quarantine;
@@ -30,6 +31,7 @@ pub(super) use self::deliveries::HOT_QUERIES;
 pub(super) use self::deliveries::{Judged, judge, judge_all, list as list_deliveries, oldest_pending, settle, undone};
 pub(super) use self::events::{append, find as find_event, list as list_events};
 pub(super) use self::handlers::{Standings, list as list_handlers, pause};
+use self::log::{Log, Move};
 pub(super) use self::memory::{Tally, Tx};
 pub(super) use self::prune::{Pruning, drop_forgotten, step as prune_step};
 pub(super) use self::quarantine::{find as find_refused, keep, list as list_refused};
@@ -102,6 +104,8 @@ pub(super) struct Sqlite {
     /// Open as long as the store, and used by nobody. SQLite reads the log anew when the last connection has gone, and
     /// takes for committed what it finds there: also a transaction whose sync failed, which no later sync makes last.
     _anchor: Mutex<Connection>,
+    /// Outlives the connections, whose locks would go with it.
+    _log: Arc<Log>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
     /// Held as long as the store is open or a thread still works on it, so that no second process opens it.
@@ -158,8 +162,13 @@ impl Sqlite {
             died: CancellationToken::new(),
         });
         let wakeups: Vec<_> = handlers.into_iter().map(|id| (id, Arc::new(Notify::new()))).collect();
+        let anchor = database.connect_to_read()?;
+        anchor.query_row(FRESH_FROM, [], |_| Ok(()))?;
+        let log = Log::of(&database.path).map_err(|error| OpenError::Io { path: database.path.clone(), error })?;
+        let log = Arc::new(log);
         let writer = writer::Writer {
             database: database.clone(),
+            log: Arc::clone(&log),
             db: Some(db),
             memory,
             queue: Arc::clone(queue),
@@ -168,10 +177,8 @@ impl Sqlite {
             clock,
             bounds: opening.bounds,
         };
-        let anchor = database.connect_to_read()?;
-        anchor.query_row(FRESH_FROM, [], |_| Ok(()))?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let checkpoints = checkpointer(database.clone(), Arc::clone(&shared), Arc::clone(&stopping));
+        let checkpoints = checkpointer(database.clone(), Arc::clone(&log), Arc::clone(&shared), Arc::clone(&stopping));
         let write = guarded(writer, Arc::clone(&lock));
         let threads = vec![spawn("store-writer", write)?, spawn("store-checkpoint", checkpoints)?];
         let store = Self {
@@ -179,6 +186,7 @@ impl Sqlite {
             shared,
             idle_readers: Mutex::default(),
             _anchor: Mutex::new(anchor),
+            _log: log,
             threads: Mutex::new(threads),
             stopping,
             _lock: lock,
@@ -411,7 +419,12 @@ fn guarded(writer: writer::Writer, lock: Arc<File>) -> impl FnOnce() + Send {
 }
 
 /// Moves the log into the database on a connection of its own, so that the writer need not.
-fn checkpointer(database: Database, shared: Arc<Shared>, stopping: Arc<AtomicBool>) -> impl FnOnce() + Send {
+fn checkpointer(
+    database: Database,
+    log: Arc<Log>,
+    shared: Arc<Shared>,
+    stopping: Arc<AtomicBool>,
+) -> impl FnOnce() + Send {
     move || {
         let mut db = None;
         while !stopping.load(Ordering::Relaxed) {
@@ -425,7 +438,7 @@ fn checkpointer(database: Database, shared: Arc<Shared>, stopping: Arc<AtomicBoo
             let Some(open) = &db else {
                 continue;
             };
-            match open.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1)) {
+            match log.settle(open, Move::Passive) {
                 Ok(pages) => shared.log_pages.store(pages, Ordering::Relaxed),
                 // The writer meets the same trouble and reports it.
                 Err(_) => db = None,

@@ -13,6 +13,7 @@ use super::super::queue::{ClaimRequest, Queue, Taken};
 use super::deliveries;
 use super::handlers;
 use super::identities;
+use super::log::{Log, Move};
 use super::memory::{Effects, Memory, Tx};
 use super::{BUSY, Database, Shared};
 use crate::clock::Clock;
@@ -40,6 +41,7 @@ const LOG_PAGES_MAX: i64 = 16_384;
 
 pub(super) struct Writer {
     pub(super) database: Database,
+    pub(super) log: Arc<Log>,
     pub(super) db: Option<Connection>,
     pub(super) memory: Memory,
     pub(super) queue: Arc<Queue>,
@@ -198,7 +200,7 @@ impl Writer {
         if let Some(db) = &self.db {
             let started = Instant::now();
             // Without patience: as long as somebody reads, the log cannot begin anew, and callbacks come first.
-            let outcome = db.busy_timeout(Duration::ZERO).and_then(|()| db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, bool>(0)));
+            let outcome = db.busy_timeout(Duration::ZERO).and_then(|()| self.log.settle(db, Move::Restart));
             let _ = db.busy_timeout(BUSY);
             tracing::debug!(?outcome, took = ?started.elapsed(), "write-ahead log was too long");
             self.shared.log_pages.store(0, std::sync::atomic::Ordering::Relaxed);
@@ -224,7 +226,7 @@ impl Writer {
     fn close(self) {
         if let Some(db) = self.db {
             let _ = handlers::write_all(&db, &self.memory.handlers);
-            let _ = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            let _ = self.log.settle(&db, Move::Truncate);
             let _ = db.close();
         }
     }
