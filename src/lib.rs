@@ -26,8 +26,8 @@
 //! A module names only modules further right, neighbours across `│` never name each other; a test keeps it true.
 //!
 //! ```text
-//! main → cli → app → config → receive │ admin │ dispatch → intake → store → handler │ signature → event
-//!      → clock, secret, telemetry
+//! main → cli → app → config → receive │ admin │ dispatch → intake → store → handler │ signature │ streams
+//!      → event → clock, secret, telemetry
 //! ```
 
 pub mod admin;
@@ -43,6 +43,7 @@ pub mod receive;
 pub mod secret;
 pub mod signature;
 pub mod store;
+pub mod streams;
 pub mod telemetry;
 
 pub use self::app::{BuildError, Builder, RunError, Server};
