@@ -72,6 +72,37 @@ fn tail_prints_each_new_event_once() {
     assert_eq!(tailed, listed);
 }
 
+#[test]
+fn tail_goes_on_when_the_service_is_back_and_misses_nothing() {
+    let service = Service::start();
+    service.send_signed(&["recording", "--count", "12"]).good();
+    service.send_signed(&["relay"]).good();
+    let mut tail = program();
+    tail.args(["events", "tail", "--since", "1h", "--kind", "recording", "--format", "json"]);
+    tail.args(["--admin", &service.admin]);
+    let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut notes = BufReader::new(tail.stderr.take().unwrap()).lines();
+    let mut next = || id(&serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap(), "id");
+    let mut tailed: Vec<_> = (0..12).map(|_| next()).collect();
+    let service = service.restarted();
+    service.send_signed(&["recording", "--count", "3"]).good();
+    service.send_signed(&["relay"]).good();
+    tailed.extend((0..3).map(|_| next()));
+    service.send_signed(&["recording"]).good();
+    tailed.push(next());
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    let listed = service.list(&["events", "list", "--kind", "recording"]);
+    let listed: Vec<_> = listed.iter().rev().map(|row| id(row, "id")).collect();
+    assert_eq!(tailed, listed);
+    // Whether it was asked while nobody answered is up to the pace of this machine.
+    if let Some(Ok(note)) = notes.next() {
+        assert!(note.contains("trying again until it answers"), "{note}");
+        assert_eq!(notes.next().unwrap().unwrap(), "livehook: it answers again");
+    }
+}
+
 /// A handler whose program fails, so that deliveries are pending.
 fn failing() -> Service {
     let handler =

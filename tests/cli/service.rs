@@ -87,8 +87,20 @@ impl Service {
         let mut text = String::from("server.listen = \"127.0.0.1:0\"\nserver.drain_delay = \"0s\"\n");
         writeln!(text, "store.url = \"sqlite:{}\"\n{config}", dir.path().join("s.db").display()).unwrap();
         std::fs::write(dir.path().join("c.toml"), text).unwrap();
+        Self::start_in(dir, "127.0.0.1:0")
+    }
+
+    /// Stops it and starts it again at the same admin address; that of callbacks is another.
+    pub(crate) fn restarted(mut self) -> Self {
+        self.end();
+        let empty = tempfile::tempdir().unwrap();
+        let dir = std::mem::replace(&mut self.dir, empty);
+        Self::start_in(dir, self.admin.trim_start_matches("http://"))
+    }
+
+    fn start_in(dir: TempDir, admin: &str) -> Self {
         let mut command = program();
-        command.arg("--config").arg(dir.path().join("c.toml")).env("LIVEHOOK_ADMIN__LISTEN", "127.0.0.1:0");
+        command.arg("--config").arg(dir.path().join("c.toml")).env("LIVEHOOK_ADMIN__LISTEN", admin);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let ready = lines.by_ref().map_while(Result::ok).find(|line| line.contains("\"ready\"")).unwrap();

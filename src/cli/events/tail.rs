@@ -14,15 +14,17 @@ use crate::cli::output::{self, Format, FormatFlag};
 pub(in crate::cli) struct Tail {
     #[command(flatten)]
     filters: EventFilters,
-    /// Begin with this many of the newest events
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 10)]
-    lines: usize,
+    /// Begin with this many of the newest events; otherwise with 10, or with all that --since lets through
+    #[arg(long, short = 'n', value_name = "N")]
+    lines: Option<usize>,
     #[command(flatten)]
     format: FormatFlag,
     #[command(flatten)]
     admin: AdminFlags,
 }
 
+/// Where neither a number nor a time is given to begin with.
+const LINES: usize = 10;
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// Events that are remembered as printed. The newest of them may be pruned; not all of them, while any are left.
 const SEEN_MAX: usize = 10_000;
@@ -43,16 +45,19 @@ impl Tail {
     async fn follow(&self, api: &Api) -> anyhow::Result<()> {
         let query = self.filters.query();
         let mut seen = Seen::default();
-        let first = api.rows("events", &["events"], &query, self.lines.max(1)).await?.rows;
+        let lines = self.lines();
+        let first = api.rows("events", &["events"], &query, lines.max(1)).await?.rows;
         let beginning = first.iter().rev();
         beginning.clone().for_each(|row| seen.add(row));
-        beginning.skip(first.len().saturating_sub(self.lines)).try_for_each(|row| self.print(row))?;
+        beginning.skip(first.len().saturating_sub(lines)).try_for_each(|row| self.print(row))?;
         let mut in_trouble = false;
         loop {
             tokio::time::sleep(POLL_EVERY).await;
             match fresh(api, &query, &seen).await {
                 Ok(rows) => {
-                    in_trouble = false;
+                    if std::mem::take(&mut in_trouble) {
+                        output::note("it answers again");
+                    }
                     for row in rows.iter().rev() {
                         seen.add(row);
                         self.print(row)?;
@@ -65,6 +70,11 @@ impl Tail {
                 Err(_) => {}
             }
         }
+    }
+
+    fn lines(&self) -> usize {
+        let all = self.filters.since.map(|_| usize::MAX);
+        self.lines.or(all).unwrap_or(LINES)
     }
 
     fn print(&self, row: &Value) -> anyhow::Result<()> {
