@@ -73,9 +73,12 @@ fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
     text.chars().map(|c| if is_unsafe(c) { escape(c) } else { c.to_string() }).collect::<String>().into()
 }
 
+/// Controls, and what is invisible or turns the direction of writing, tags included.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+        || matches!(c, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{FEFF}')
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}')
+        || matches!(c, '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }
 
 fn told(outcome: io::Result<()>) -> anyhow::Result<()> {
@@ -93,6 +96,8 @@ mod tests {
     fn what_steers_a_terminal_is_escaped() {
         assert_eq!(plain("room-7 直播"), "room-7 直播");
         assert_eq!(plain("a\x1b[2J\n\u{9b}1m"), "a\\u{1b}[2J\\n\\u{9b}1m");
-        assert_eq!(plain("\u{202e}txt.exe"), "\\u{202e}txt.exe");
+        for c in ['\u{202e}', '\u{61c}', '\u{2066}', '\u{ad}', '\u{fffa}', '\u{e0041}'] {
+            assert_eq!(plain(&format!("{c}txt.exe")), format!("\\u{{{:x}}}txt.exe", u32::from(c)));
+        }
     }
 }
