@@ -13,6 +13,7 @@ mod healthcheck;
 mod http;
 mod import;
 mod key;
+mod man;
 mod moment;
 mod output;
 mod quarantine;
@@ -72,6 +73,8 @@ enum Command {
     Healthcheck(healthcheck::Healthcheck),
     /// Print completions for a shell
     Completions(completions::Completions),
+    /// Write the manual pages
+    Man(man::Man),
 }
 
 /// Where the configuration comes from.
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Import(command) => command.run(),
         Command::Healthcheck(command) => command.run(),
         Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Commands that need no service.
 
 use std::io::Read as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::service::{program, run, run_with, text};
 
@@ -35,6 +35,7 @@ fn every_command_has_help() {
         "import",
         "healthcheck",
         "completions",
+        "man",
     ] {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let help = run(&args).good();
@@ -143,6 +144,47 @@ fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         assert!(run(&["completions", shell]).good().contains("livehook"), "{shell}");
     }
+}
+
+#[test]
+fn every_command_has_a_manual_page_that_renders() {
+    let dir = tempfile::tempdir().unwrap();
+    let into = dir.path().join("man1");
+    assert_eq!(run(&["man", text(&into)]).good(), "");
+    let pages: Vec<_> = std::fs::read_dir(&into).unwrap().map(|page| page.unwrap().path()).collect();
+    let names: Vec<_> = pages.iter().map(|page| page.file_name().unwrap().to_str().unwrap()).collect();
+    for name in ["livehook.1", "livehook-serve.1", "livehook-events-tail.1", "livehook-quarantine-readmit.1"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert!(!names.iter().any(|name| name.contains("help")), "{names:?}");
+    let first = std::fs::read_to_string(into.join("livehook.1")).unwrap();
+    assert_eq!(run(&["man"]).good().trim_end(), first.trim_end());
+    if !is_there("mandoc") {
+        return;
+    }
+    for page in &pages {
+        let rendered = Command::new("mandoc").args(["-T", "html", "-W", "error"]).arg(page).output().unwrap();
+        let shown = String::from_utf8_lossy(&rendered.stdout);
+        assert!(rendered.status.success() && shown.contains("SYNOPSIS"), "{}: {rendered:?}", page.display());
+    }
+    let blocked = dir.path().join("file");
+    std::fs::write(&blocked, "").unwrap();
+    assert!(run(&["man", text(&blocked)]).bad(1).contains("file"));
+}
+
+/// Whether a program that is no part of us is installed; continuous integration must have it.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test asks where it runs, and says what it skips"
+)]
+fn is_there(name: &str) -> bool {
+    let there = Command::new(name).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).spawn().is_ok();
+    if !there {
+        assert!(std::env::var_os("CI").is_none(), "{name} is not installed; .ci/run does that");
+        eprintln!("SKIPPED: {name} is not installed; on Debian: apt-get install {name}");
+    }
+    there
 }
 
 #[test]
