@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::ConfigFlag;
 use crate::Server;
 use crate::config::{self, Loaded, Sources};
-use crate::telemetry;
+use crate::telemetry::{self, Supervisor};
 
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Serve {
@@ -16,13 +16,21 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let Loaded { config, .. } = config::load(&Sources::from_process(self.config.config))?;
+        let sources = Sources::from_process(self.config.config);
+        let Loaded { config, .. } = config::load(&sources)?;
         let _log = telemetry::log::init(&config.log, None).context("starting the log")?;
         raise_file_limit();
+        let supervisor = Supervisor::new(sources.notify_socket());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?;
         let outcome = runtime.block_on(async {
             let stop = stop_signal().context("listening for signals")?;
             let server = Server::builder().config(config).build().await?;
+            // From here on the ports take connections, which are served in a moment.
+            supervisor.ready();
+            let stop = async {
+                stop.await;
+                supervisor.stopping();
+            };
             server.run(stop).await?;
             Ok(())
         });

@@ -10,6 +10,8 @@ use super::tree::{LEVELS, Layers, PREFIX, TomlFile, variable};
 
 /// The one variable of ours that is no key: the path of the file.
 const FILE_VARIABLE: &str = "LIVEHOOK_CONFIG";
+/// The socket of the service manager that started us, see `sd_notify(3)`.
+const SUPERVISOR_VARIABLE: &str = "NOTIFY_SOCKET";
 /// Wins over `log.level`, as everywhere.
 pub(super) const LEVEL_VARIABLE: &str = "RUST_LOG";
 
@@ -54,6 +56,12 @@ impl Sources {
             }
         }
         sources
+    }
+
+    /// Where a service manager wants to hear how we are.
+    pub fn notify_socket(&self) -> Option<&str> {
+        let named = self.environment.iter().find(|(name, _)| name == SUPERVISOR_VARIABLE);
+        named.map(|(_, value)| value.as_str())
     }
 
     /// For `{ env = … }`.

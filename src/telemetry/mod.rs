@@ -1,12 +1,14 @@
-//! What the service says about itself: log lines and metrics.
+//! What the service says about itself: log lines, metrics, and what a service manager is told.
 
 pub mod log;
 mod metrics;
 mod repeats;
 pub mod stderr;
+mod supervisor;
 
 pub use self::metrics::{KnownLabels, Metrics};
 pub use self::repeats::{Repeats, SUMMARY_EVERY};
+pub use self::supervisor::Supervisor;
 
 /// How and how much is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]

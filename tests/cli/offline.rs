@@ -1,7 +1,9 @@
 //! Commands that need no service.
 
 use std::io::Read as _;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::service::{program, run, run_with, text};
 
@@ -185,6 +187,26 @@ fn is_there(name: &str) -> bool {
         eprintln!("SKIPPED: {name} is not installed; on Debian: apt-get install {name}");
     }
     there
+}
+
+#[test]
+fn a_service_manager_hears_of_the_start_and_of_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut command = program();
+    command.env("NOTIFY_SOCKET", dir.path().join("notify")).current_dir(dir.path()).stderr(Stdio::null());
+    command.env("LIVEHOOK_ADMIN__LISTEN", "127.0.0.1:0").env("LIVEHOOK_SERVER__LISTEN", "127.0.0.1:0");
+    let mut child = command.env("LIVEHOOK_SERVER__DRAIN_DELAY", "0s").spawn().unwrap();
+    let hear = || {
+        let mut buffer = [0; 100];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    assert_eq!(hear(), "READY=1");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    assert_eq!(hear(), "STOPPING=1");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
