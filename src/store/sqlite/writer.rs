@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::super::model::HandlerId;
 use super::super::queue::{ClaimRequest, Queue, Taken};
+use super::catalogue;
 use super::deliveries;
 use super::handlers;
 use super::identities;
@@ -141,6 +142,7 @@ impl Writer {
             identities::file(&mut tx)?;
             deliveries::keep_near(&mut tx)?;
             handlers::note(&mut tx)?;
+            catalogue::note_copies(&tx)?;
             if proving {
                 db.prepare_cached("UPDATE meta SET value = value + 1 WHERE key = 'probe'")?.execute([])?;
             }
