@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct Health {
     state: Mutex<State>,
-    stall: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    stall: Duration,
     failure: Option<String>,
     writing_since: Option<Instant>,
 }
@@ -19,7 +19,11 @@ struct State {
 impl Health {
     /// `stall` is how long a write may take before it counts as stuck.
     pub(super) fn new(stall: Duration) -> Self {
-        Self { state: Mutex::default(), stall }
+        Self { state: Mutex::new(State { stall, failure: None, writing_since: None }) }
+    }
+
+    pub(super) fn set_stall(&self, stall: Duration) {
+        self.lock().stall = stall;
     }
 
     pub(super) fn begin(&self) {
@@ -30,13 +34,13 @@ impl Health {
     /// here: the next one would be as late.
     pub(super) fn end(&self, failure: Option<String>) -> bool {
         let mut state = self.lock();
-        let took = state.writing_since.map(|since| since.elapsed()).filter(|took| *took > self.stall);
+        let took = state.writing_since.map(|since| since.elapsed()).filter(|took| *took > state.stall);
         if let Some(took) = took.filter(|_| state.failure.is_none() && failure.is_none()) {
             tracing::warn!(?took, "the store takes longer to write than callbacks can wait");
         }
         let failure = failure.or_else(|| took.map(|took| format!("the last write took {took:.1?}")));
         let recovered = state.failure.is_some() && failure.is_none();
-        *state = State { failure, writing_since: None };
+        *state = State { stall: state.stall, failure, writing_since: None };
         if recovered {
             tracing::info!("the store can be written again");
         }
@@ -50,7 +54,7 @@ impl Health {
     /// Why an event cannot be taken at present.
     pub(super) fn trouble(&self) -> Option<String> {
         let state = self.lock();
-        let stuck = state.writing_since.map(|since| since.elapsed()).filter(|time| *time > self.stall);
+        let stuck = state.writing_since.map(|since| since.elapsed()).filter(|time| *time > state.stall);
         state.failure.clone().or_else(|| stuck.map(|time| format!("a write has not returned for {time:.1?}")))
     }
 

@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
@@ -82,11 +83,18 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     queue: Arc<Queue>,
     sqlite: Sqlite,
-    handlers: Vec<(String, HandlerId, Arc<Notify>)>,
     clock: Arc<dyn Clock>,
-    settings: Settings,
-    stall: Duration,
+    terms: ArcSwap<Terms>,
     readers: Semaphore,
+}
+
+/// What may change while the store is open.
+#[derive(Debug)]
+struct Terms {
+    settings: Settings,
+    /// The handlers of the configuration.
+    handlers: Vec<(String, HandlerId)>,
+    stall: Duration,
 }
 
 impl Drop for Inner {
@@ -117,28 +125,41 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let queue = Arc::new(Queue::new(settings.queue_count, settings.queue_bytes));
         let opening = Opening { url: &settings.url, bounds: settings.quarantine, handlers, stall };
-        let (sqlite, bells) = Sqlite::open(&opening, &queue, Arc::clone(&clock))?;
-        let handlers = handlers.iter().cloned().zip(bells).map(|(name, (id, bell))| (name, id, bell)).collect();
-        Ok(Self(Arc::new(Inner {
-            queue,
-            sqlite,
-            handlers,
-            clock,
-            settings,
-            stall,
-            readers: Semaphore::new(READERS_MAX),
-        })))
+        let (sqlite, ids) = Sqlite::open(&opening, &queue, Arc::clone(&clock))?;
+        let terms = ArcSwap::from_pointee(Terms { settings, handlers: named(handlers, ids), stall });
+        Ok(Self(Arc::new(Inner { queue, sqlite, clock, terms, readers: Semaphore::new(READERS_MAX) })))
+    }
+
+    /// Works by other settings and for other handlers from now on; the place of the store stays as it is. A handler that
+    /// is new is written down first, which takes a store that can be written.
+    pub async fn reconfigure(
+        &self,
+        settings: Settings,
+        handlers: &[String],
+        stall: Duration,
+    ) -> Result<(), StoreError> {
+        let known: Option<Vec<_>> = handlers.iter().map(|name| self.handler(name)).collect();
+        let ids = if let Some(ids) = known {
+            ids
+        } else {
+            let names = handlers.to_vec();
+            self.write(0, Admission::Always, move |tx| sqlite::register_all(tx, &names)).await?
+        };
+        self.0.sqlite.shared.hang_bells(&ids);
+        self.0.sqlite.shared.reconfigure(settings.quarantine, stall);
+        self.0.queue.resize(settings.queue_count, settings.queue_bytes);
+        self.0.terms.store(Arc::new(Terms { settings, handlers: named(handlers, ids), stall }));
+        Ok(())
     }
 
     /// The number of a handler of the configuration.
     pub fn handler(&self, name: &str) -> Option<HandlerId> {
-        self.0.handlers.iter().find(|(own, ..)| own == name).map(|(_, id, _)| *id)
+        self.0.terms.load().handlers.iter().find(|(own, _)| own == name).map(|(_, id)| *id)
     }
 
     /// Rings when there may be something for a handler. Listen before looking.
     pub fn bell(&self, handler: HandlerId) -> Arc<Notify> {
-        let found = self.0.handlers.iter().find(|(_, id, _)| *id == handler);
-        found.map(|(_, _, bell)| Arc::clone(bell)).unwrap_or_default()
+        self.0.sqlite.shared.bells.load().get(&handler).cloned().unwrap_or_default()
     }
 
     /// Stores an event and what is owed of it. Dropping the future takes nothing back: what is queued will be stored.
@@ -261,7 +282,7 @@ impl Store {
 
     /// Why an event cannot be taken at present; none when it can.
     pub fn trouble(&self) -> Option<String> {
-        self.0.sqlite.shared.trouble().or_else(|| self.0.queue.trouble(self.0.stall))
+        self.0.sqlite.shared.trouble().or_else(|| self.0.queue.trouble(self.0.terms.load().stall))
     }
 
     /// How much there is, as of the last commit.
@@ -269,7 +290,7 @@ impl Store {
         let counts = self.0.sqlite.shared.tally();
         let by_name = |of: &BTreeMap<HandlerId, i64>| {
             let count = |id| u64::try_from(of.get(id).copied().unwrap_or(0)).unwrap_or(0);
-            self.0.handlers.iter().map(|(name, id, _)| (name.clone(), count(id))).collect()
+            self.0.terms.load().handlers.iter().map(|(name, id)| (name.clone(), count(id))).collect()
         };
         let refused = counts.refused.iter().map(|(reason, (n, _))| (*reason, u64::try_from(*n).unwrap_or(0)));
         Tally { pending: by_name(&counts.pending), dead: by_name(&counts.dead), refused: refused.collect() }
@@ -284,7 +305,7 @@ impl Store {
     pub async fn handlers(&self) -> Result<Vec<HandlerRow>, StoreError> {
         let shared = &self.0.sqlite.shared;
         let (standings, tally) = (shared.standings(), shared.tally());
-        let configured: Vec<_> = self.0.handlers.iter().map(|(_, id, _)| *id).collect();
+        let configured: Vec<_> = self.0.terms.load().handlers.iter().map(|(_, id)| *id).collect();
         self.read(move |db| sqlite::list_handlers(db, &configured, &standings, &tally)).await
     }
 
@@ -301,7 +322,7 @@ impl Store {
 
     /// Forgets what is due to be forgotten, step by step so that callbacks need not wait. Returns how many events went.
     pub async fn prune(&self) -> Result<u64, StoreError> {
-        let settings = &self.0.settings;
+        let settings = self.0.terms.load().settings.clone();
         let now = self.0.clock.now();
         let remember_since = now.minus(settings.dedup_window);
         let received_before = now.minus(settings.retention);
@@ -393,6 +414,10 @@ async fn blocking<T: Send + 'static>(
         Ok(outcome) => outcome.map_err(|error| StoreError::Unreadable(error.to_string())),
         Err(_) => Err(StoreError::Closed),
     }
+}
+
+fn named(handlers: &[String], ids: Vec<HandlerId>) -> Vec<(String, HandlerId)> {
+    handlers.iter().cloned().zip(ids).collect()
 }
 
 fn parse_cursor(text: &str) -> Result<i64, StoreError> {

@@ -1,6 +1,7 @@
 //! The way to the writer: a queue with bounds on count and bytes, and beside it the requests that write nothing.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ use crate::clock::Timestamp;
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
-    count_max: usize,
-    bytes_max: usize,
+    count_max: AtomicUsize,
+    bytes_max: AtomicUsize,
 }
 
 /// Whether a job counts against the bounds.
@@ -73,7 +74,14 @@ pub(super) enum Refused {
 
 impl Queue {
     pub(super) fn new(count_max: usize, bytes_max: usize) -> Self {
+        let (count_max, bytes_max) = (AtomicUsize::new(count_max), AtomicUsize::new(bytes_max));
         Self { waiting: Mutex::default(), arrived: Condvar::new(), count_max, bytes_max }
+    }
+
+    /// Other bounds, for what comes from now on.
+    pub(super) fn resize(&self, count_max: usize, bytes_max: usize) {
+        self.count_max.store(count_max, Ordering::Relaxed);
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     pub(super) fn push(&self, job: Box<dyn Job>, admission: Admission) -> Result<(), Refused> {
@@ -110,8 +118,8 @@ impl Queue {
 
     /// Whether `more` bytes would exceed a part of the bounds: the whole of them divided by `divisor`.
     fn is_full(&self, waiting: &Waiting, more: usize, divisor: usize) -> bool {
-        let count_max = self.count_max.div_ceil(divisor);
-        let bytes_max = self.bytes_max / divisor;
+        let count_max = self.count_max.load(Ordering::Relaxed).div_ceil(divisor);
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed) / divisor;
         waiting.jobs.len() + waiting.in_hand >= count_max || waiting.bytes.saturating_add(more) > bytes_max
     }
 

@@ -104,7 +104,7 @@ impl Fixture {
     fn reopen(self) -> Self {
         let Self { store, clock, handler, runtime, directory } = self;
         runtime.block_on(store.close(Duration::from_secs(20)));
-        let settings = store.0.settings.clone();
+        let settings = store.0.terms.load().settings.clone();
         drop(store);
         let handlers = ["rooms".to_owned()];
         let store = Store::open(settings, &handlers, Duration::from_secs(5), Arc::new(clock.clone())).unwrap();
@@ -406,7 +406,7 @@ fn places_in_the_order_of_storing_are_never_given_twice() {
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(fixture.prune(), 1);
     let Fixture { store, clock, runtime, directory, .. } = fixture;
-    let settings = store.0.settings.clone();
+    let settings = store.0.terms.load().settings.clone();
     runtime.block_on(store.close(Duration::from_secs(5)));
     drop(store);
     let store = Store::open(settings, &["rooms".to_owned()], Duration::from_secs(5), Arc::new(clock.clone())).unwrap();
@@ -444,4 +444,55 @@ fn claims_and_lanes_are_answered_by_partial_indexes() {
         let plan = plan.join("; ");
         assert!(plan.contains(index) && !plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
     }
+}
+
+#[test]
+fn handlers_come_go_and_return_while_the_store_is_open() {
+    let mut fixture = Fixture::new(|_| {});
+    let rooms = fixture.handler;
+    let become_for = |fixture: &Fixture, names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let settings = fixture.store.0.terms.load().settings.clone();
+        fixture.runtime.block_on(fixture.store.reconfigure(settings, &names, Duration::from_secs(5))).unwrap();
+    };
+    fixture.append(1, Some(1));
+    let bell = fixture.store.bell(rooms);
+    become_for(&fixture, &["archive"]);
+    let archive = fixture.store.handler("archive").unwrap();
+    assert_eq!((fixture.store.handler("rooms"), archive == rooms), (None, false));
+    fixture.handler = archive;
+    fixture.append(2, Some(1));
+    assert_eq!(fixture.store.tally().pending, BTreeMap::from([("archive".to_owned(), 1)]));
+    assert_eq!(fixture.claim(10).len(), 1, "what arrived since, and only that");
+    become_for(&fixture, &["archive", "rooms"]);
+    assert_eq!(fixture.store.handler("rooms"), Some(rooms));
+    assert!(Arc::ptr_eq(&bell, &fixture.store.bell(rooms)), "whoever still listens is rung");
+    fixture.handler = rooms;
+    assert_eq!(fixture.claim(10).len(), 1, "what it was owed");
+}
+
+#[test]
+fn other_bounds_hold_from_the_next_callback_on() {
+    let fixture = Fixture::new(|_| {});
+    let reconfigure = |change: fn(&mut Settings)| {
+        let mut settings = fixture.store.0.terms.load().settings.clone();
+        change(&mut settings);
+        let names = ["rooms".to_owned()];
+        fixture.runtime.block_on(fixture.store.reconfigure(settings, &names, Duration::from_secs(5))).unwrap();
+    };
+    for _ in 0..5 {
+        fixture.refuse(Reason::Token, 10);
+    }
+    reconfigure(|settings| settings.quarantine.max_count = 2);
+    fixture.refuse(Reason::Token, 10);
+    assert_eq!(fixture.store.tally().refused, BTreeMap::from([(Reason::Token, 2)]));
+    reconfigure(|settings| settings.queue_bytes = 100);
+    let refused = fixture.runtime.block_on(fixture.store.append(fixture.event(1, None)));
+    assert_eq!(refused, Err(StoreError::Full));
+    reconfigure(|settings| (settings.queue_bytes, settings.retention) = (1 << 20, Duration::from_secs(1)));
+    fixture.append(1, None);
+    let claim = fixture.claim(1).pop().unwrap();
+    fixture.settle(claim, Settlement::Done);
+    fixture.clock.advance(Duration::from_secs(2));
+    assert_eq!(fixture.prune(), 1);
 }

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -91,6 +92,9 @@ pub(super) struct Shared {
     health: Health,
     tally: Mutex<Tally>,
     standings: Mutex<Standings>,
+    bounds: Mutex<QuarantineSettings>,
+    /// What rings when there is something for a handler; also for those that have left the configuration.
+    pub(super) bells: ArcSwap<Bells>,
     /// Pages in the write-ahead log at the last checkpoint.
     log_pages: AtomicI64,
     /// Cancelled when the thread that writes has died.
@@ -114,8 +118,8 @@ pub(super) struct Sqlite {
     _lock: Arc<File>,
 }
 
-/// The numbers of handlers, and what rings when there is something for them.
-type Bells = Vec<(HandlerId, Arc<Notify>)>;
+/// What rings, by the numbers of the handlers.
+type Bells = HashMap<HandlerId, Arc<Notify>>;
 
 /// How the store is to be opened.
 pub(super) struct Opening<'a> {
@@ -138,12 +142,12 @@ const STATEMENTS: usize = 64;
 
 impl Sqlite {
     /// Opens or creates the store, brings it to the newest format and starts its threads. Returns the numbers of the
-    /// handlers and the bells that ring when there is something for them.
+    /// handlers.
     pub(super) fn open(
         opening: &Opening<'_>,
         queue: &Arc<Queue>,
         clock: Arc<dyn Clock>,
-    ) -> Result<(Self, Bells), OpenError> {
+    ) -> Result<(Self, Vec<HandlerId>), OpenError> {
         let path = path_of(opening.url)?;
         let lock = Arc::new(lock(&path)?);
         let mut database = Database { path, file: None };
@@ -160,14 +164,16 @@ impl Sqlite {
             health: Health::new(opening.stall),
             tally: Mutex::new(memory.tally.clone()),
             standings: Mutex::new(memory.handlers.clone()),
+            bounds: Mutex::new(opening.bounds),
+            bells: ArcSwap::default(),
             log_pages: AtomicI64::new(0),
             died: CancellationToken::new(),
         });
-        let wakeups: Vec<_> = handlers.into_iter().map(|id| (id, Arc::new(Notify::new()))).collect();
         let anchor = database.connect_to_read()?;
         anchor.query_row(FRESH_FROM, [], |_| Ok(()))?;
         let log = Log::of(&database.path).map_err(|error| OpenError::Io { path: database.path.clone(), error })?;
         let log = Arc::new(log);
+        shared.hang_bells(&handlers);
         let writer = writer::Writer {
             database: database.clone(),
             log: Arc::clone(&log),
@@ -175,9 +181,7 @@ impl Sqlite {
             memory,
             queue: Arc::clone(queue),
             shared: Arc::clone(&shared),
-            wakeups: wakeups.iter().cloned().collect::<HashMap<_, _>>(),
             clock,
-            bounds: opening.bounds,
         };
         let stopping = Arc::new(AtomicBool::new(false));
         let checkpoints = checkpointer(database.clone(), Arc::clone(&log), Arc::clone(&shared), Arc::clone(&stopping));
@@ -193,7 +197,7 @@ impl Sqlite {
             stopping,
             _lock: lock,
         };
-        Ok((store, wakeups))
+        Ok((store, handlers))
     }
 
     /// Reads on a connection of its own: sees the store as of the last commit.
@@ -251,6 +255,25 @@ impl Shared {
     /// Why an event cannot be taken at present.
     pub(super) fn trouble(&self) -> Option<String> {
         self.health.trouble()
+    }
+
+    /// Sees to it that each of these handlers has a bell. One that returns finds the bell it had.
+    pub(super) fn hang_bells(&self, handlers: &[HandlerId]) {
+        let mut bells = Bells::clone(&self.bells.load());
+        for handler in handlers {
+            bells.entry(*handler).or_default();
+        }
+        self.bells.store(Arc::new(bells));
+    }
+
+    /// Other bounds of the quarantine, and another time after which a write counts as stuck.
+    pub(super) fn reconfigure(&self, bounds: QuarantineSettings, stall: Duration) {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner) = bounds;
+        self.health.set_stall(stall);
+    }
+
+    fn bounds(&self) -> QuarantineSettings {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How handlers stand as of the last commit.
@@ -356,6 +379,11 @@ fn sync_directories(path: &Path) -> Result<(), OpenError> {
     directories.next().unwrap_or(Ok(())).map_err(io)?;
     directories.for_each(drop);
     Ok(())
+}
+
+/// Gives each of these handlers a number, or finds the one it has.
+pub(super) fn register_all(tx: &Tx<'_>, names: &[String]) -> rusqlite::Result<Vec<HandlerId>> {
+    names.iter().map(|name| register(tx.db, name)).collect()
 }
 
 fn register(db: &Connection, name: &str) -> rusqlite::Result<HandlerId> {

@@ -1,12 +1,10 @@
 //! The one thread that writes. It takes whatever waits into one transaction and one sync, and then tells everybody.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::Notify;
 
 use super::super::model::HandlerId;
 use super::super::queue::{ClaimRequest, Queue, Taken};
@@ -47,9 +45,7 @@ pub(super) struct Writer {
     pub(super) memory: Memory,
     pub(super) queue: Arc<Queue>,
     pub(super) shared: Arc<Shared>,
-    pub(super) wakeups: HashMap<HandlerId, Arc<Notify>>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) bounds: super::super::QuarantineSettings,
 }
 
 impl Writer {
@@ -95,7 +91,7 @@ impl Writer {
         let outcome = self.commit(held, proving);
         if self.shared.health.end(outcome.as_ref().err().map(ToString::to_string)) {
             // Whoever looked meanwhile was told that there is nothing.
-            self.wakeups.values().for_each(|bell| bell.notify_one());
+            self.shared.bells.load().values().for_each(|bell| bell.notify_one());
         }
         if let Err(error) = outcome {
             tracing::error!(%error, waiting = held.len(), "the store cannot be written; trying again");
@@ -137,7 +133,7 @@ impl Writer {
         };
         db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let effects = Effects::default();
-        let mut tx = Tx { db, memory: &mut self.memory, effects, now: self.clock.now(), bounds: self.bounds };
+        let mut tx = Tx { db, memory: &mut self.memory, effects, now: self.clock.now(), bounds: self.shared.bounds() };
         let done = run_all(&mut tx, jobs, care).and_then(|failures| {
             identities::file(&mut tx)?;
             deliveries::keep_near(&mut tx)?;
@@ -210,7 +206,7 @@ impl Writer {
     }
 
     fn wake(&self, handler: HandlerId) {
-        if let Some(waiting) = self.wakeups.get(&handler) {
+        if let Some(waiting) = self.shared.bells.load().get(&handler) {
             waiting.notify_one();
         }
     }
