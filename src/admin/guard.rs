@@ -42,7 +42,8 @@ pub(super) async fn harden(mut response: Response) -> Response {
 
 /// Returns whether the caller proved to know the token.
 fn authorize(admin: &Admin, headers: &HeaderMap) -> Result<bool, Problem> {
-    let Some(token) = &admin.0.settings.token else {
+    let terms = admin.0.terms.load();
+    let Some(token) = &terms.settings.token else {
         return Ok(false);
     };
     let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer).unwrap_or_default();

@@ -53,7 +53,8 @@ async fn find(admin: &Admin, name: &str) -> Result<HandlerRow, Problem> {
 
 impl Handler {
     fn of(admin: &Admin, row: HandlerRow) -> Self {
-        let configured = admin.0.handlers.iter().find(|own| own.name == row.name);
+        let terms = admin.0.terms.load();
+        let configured = terms.handlers.iter().find(|own| own.name == row.name);
         Self {
             r#type: configured.map(|own| own.type_name),
             // Nothing is handed out to one that has left the configuration either.

@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::Method;
 use axum::middleware;
@@ -34,11 +35,16 @@ use crate::telemetry::Metrics;
 pub struct Admin(Arc<Parts>);
 
 struct Parts {
-    settings: Settings,
+    terms: ArcSwap<Terms>,
     intake: Arc<Intake>,
     metrics: Metrics,
-    handlers: Vec<Configured>,
     stopping: AtomicBool,
+}
+
+/// What may change while it is served.
+struct Terms {
+    settings: Settings,
+    handlers: Vec<Configured>,
 }
 
 /// A handler of the configuration.
@@ -53,7 +59,13 @@ pub struct Configured {
 impl Admin {
     /// An admin side over the store of `intake`.
     pub fn new(settings: Settings, intake: Arc<Intake>, metrics: Metrics, handlers: Vec<Configured>) -> Self {
-        Self(Arc::new(Parts { settings, intake, metrics, handlers, stopping: AtomicBool::new(false) }))
+        let terms = ArcSwap::from_pointee(Terms { settings, handlers });
+        Self(Arc::new(Parts { terms, intake, metrics, stopping: AtomicBool::new(false) }))
+    }
+
+    /// Asks for another token, and knows other handlers, from now on; where it listens stays as it is.
+    pub fn reconfigure(&self, settings: Settings, handlers: Vec<Configured>) {
+        self.0.terms.store(Arc::new(Terms { settings, handlers }));
     }
 
     /// From now on we are not ready.

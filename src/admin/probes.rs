@@ -47,7 +47,7 @@ impl Admin {
         let count = |counts: &std::collections::BTreeMap<String, u64>, name: &str| {
             counts.get(name).map_or(0, |n| i64::try_from(*n).unwrap_or(i64::MAX))
         };
-        for name in self.0.handlers.iter().map(|handler| &handler.name) {
+        for name in self.0.terms.load_full().handlers.iter().map(|handler| &handler.name) {
             let label = [name.as_str()];
             metrics.queue_depth.with_label_values(&label).set(count(&tally.pending, name));
             metrics.dead_letters.with_label_values(&label).set(count(&tally.dead, name));

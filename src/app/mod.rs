@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +112,7 @@ pub struct Server {
     receiver: Receiver,
     admin: Admin,
     dispatcher: Dispatcher,
-    subscribers: Vec<Subscriber>,
+    subscribers: watch::Sender<Vec<Subscriber>>,
     callbacks: (TcpListener, SocketAddr),
     administration: (TcpListener, SocketAddr),
 }
@@ -173,7 +174,7 @@ impl Builder {
             dispatcher: Dispatcher { store: store.clone(), clock, metrics },
             config,
             store,
-            subscribers,
+            subscribers: watch::Sender::new(subscribers),
             callbacks,
             administration,
         })
@@ -211,7 +212,7 @@ impl Server {
         let (no_claims, no_callbacks, no_admin) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn(dispatcher.run(subscribers, no_claims.clone(), ATTEMPTS_END).boxed());
+        tasks.spawn(dispatcher.run(subscribers.subscribe(), no_claims.clone(), ATTEMPTS_END).boxed());
         tasks.spawn(serve("callbacks", receiver.clone().serve(callbacks.0, no_callbacks.clone())).boxed());
         let mut background = JoinSet::new();
         background.spawn(serve("admin", admin.clone().serve(administration.0, no_admin.clone())).boxed());

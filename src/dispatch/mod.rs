@@ -1,16 +1,22 @@
 //! The second road: takes what is owed out of the store, has it delivered, and records what came of it. One worker per
 //! handler; a slow, failing or panicking handler is nobody else's trouble. `dispatch` never sees a request.
+//!
+//! Handlers may come, change and go meanwhile. A worker goes on when its handler changes: attempts in hand end as they
+//! began, the next ones are made by the new one. That nothing is claimed of a stream while an attempt of it is in hand is
+//! the store's promise, whoever holds the claim, so the order of a stream survives every change.
 
 pub mod retry;
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
@@ -47,25 +53,85 @@ const BYTES_IN_HAND_MAX: usize = 8 << 20;
 const POLL: Duration = Duration::from_secs(5);
 
 impl Dispatcher {
-    /// Delivers to all subscribers until `stop`; then attempts in hand are settled, or given up `patience` later and
-    /// left pending. Returns before `stop` only when a worker has died, which nothing it calls can bring about.
-    pub async fn run(self, subscribers: Vec<Subscriber>, stop: CancellationToken, patience: Duration) {
-        let mut workers = JoinSet::new();
-        for subscriber in subscribers {
-            let Some(id) = self.store.handler(&subscriber.policy.name) else {
-                tracing::error!(handler = subscriber.policy.name, "the store does not know this handler");
-                continue;
-            };
-            let worker = Worker::new(self.clone(), subscriber, id);
-            workers.spawn(worker.run(stop.clone(), patience));
-        }
-        while let Some(ended) = workers.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a handler's worker ended by itself");
-                return;
+    /// Delivers to whoever is subscribed at the time, until `stop`; then attempts in hand are settled, or given up
+    /// `patience` later and left pending. Returns before `stop` only when a worker has died, which nothing it calls can
+    /// bring about.
+    pub async fn run(
+        self,
+        mut subscribers: watch::Receiver<Vec<Subscriber>>,
+        stop: CancellationToken,
+        patience: Duration,
+    ) {
+        let mut workers =
+            Workers { dispatcher: self, stop: stop.clone(), patience, at_work: HashMap::new(), tasks: JoinSet::new() };
+        while !stop.is_cancelled() {
+            let wanted = subscribers.borrow_and_update().clone();
+            workers.follow(wanted);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    Ok(()) = subscribers.changed() => break,
+                    Some(ended) = workers.tasks.join_next() => if !is_well(&ended) { return },
+                }
             }
         }
-        stop.cancelled().await;
+        while let Some(ended) = workers.tasks.join_next().await {
+            is_well(&ended);
+        }
+    }
+}
+
+fn is_well(ended: &Result<(), JoinError>) -> bool {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a handler's worker ended by itself");
+    }
+    ended.is_ok()
+}
+
+/// The workers of all handlers, and of those that have left and have attempts in hand.
+struct Workers {
+    dispatcher: Dispatcher,
+    stop: CancellationToken,
+    patience: Duration,
+    /// By the names of the handlers; with what ends each of them alone.
+    at_work: HashMap<String, (Arc<Shared>, CancellationToken)>,
+    tasks: JoinSet<()>,
+}
+
+impl Workers {
+    /// Lets those go that are subscribed no more, gives the others what they are to work with, and begins new ones.
+    fn follow(&mut self, wanted: Vec<Subscriber>) {
+        self.at_work.retain(|name, (_, leave)| {
+            let stays = wanted.iter().any(|subscriber| subscriber.policy.name == *name);
+            if !stays {
+                leave.cancel();
+            }
+            stays
+        });
+        for subscriber in wanted {
+            match self.at_work.get(&subscriber.policy.name) {
+                Some((shared, _)) => {
+                    if let Some(surplus) = shared.follow(subscriber) {
+                        let shared = Arc::clone(shared);
+                        self.tasks.spawn(async move { shared.forgo(surplus).await });
+                    }
+                }
+                None => self.begin(subscriber),
+            }
+        }
+    }
+
+    fn begin(&mut self, subscriber: Subscriber) {
+        let name = subscriber.policy.name.clone();
+        let Some(id) = self.dispatcher.store.handler(&name) else {
+            tracing::error!(handler = name, "the store does not know this handler");
+            return;
+        };
+        let leave = self.stop.child_token();
+        let shared = Arc::new(Shared::new(self.dispatcher.clone(), subscriber));
+        let worker = Worker { shared: Arc::clone(&shared), id, leave: leave.clone(), stop: self.stop.clone() };
+        self.tasks.spawn(worker.run(self.patience));
+        self.at_work.insert(name, (shared, leave));
     }
 }
 
@@ -73,14 +139,17 @@ impl Dispatcher {
 struct Worker {
     shared: Arc<Shared>,
     id: HandlerId,
-    window: usize,
+    /// Cancelled when it is to end, be it alone or with all others.
+    leave: CancellationToken,
+    /// Cancelled when all are to end.
+    stop: CancellationToken,
 }
 
 /// What a worker's attempts share.
 struct Shared {
     dispatcher: Dispatcher,
-    policy: Policy,
-    handler: Arc<dyn Handler>,
+    name: String,
+    subscriber: ArcSwap<Subscriber>,
     /// A permit for each attempt that may run.
     attempts: Semaphore,
     bytes_in_hand: AtomicUsize,
@@ -94,14 +163,8 @@ struct Look {
 }
 
 impl Worker {
-    fn new(dispatcher: Dispatcher, subscriber: Subscriber, id: HandlerId) -> Self {
-        let Subscriber { policy, handler } = subscriber;
-        let (attempts, window) = (Semaphore::new(policy.concurrency), policy.concurrency + AHEAD);
-        let shared = Shared { dispatcher, policy, handler, attempts, bytes_in_hand: AtomicUsize::new(0) };
-        Self { shared: Arc::new(shared), id, window }
-    }
-
-    async fn run(self, stop: CancellationToken, patience: Duration) {
+    async fn run(self, patience: Duration) {
+        let stop = self.leave.clone();
         let bell = self.shared.dispatcher.store.bell(self.id);
         let mut running = JoinSet::new();
         let mut next_due = None;
@@ -131,11 +194,15 @@ impl Worker {
     /// Whether there is room for more: not for every attempt that ends, but for a good part of the window.
     fn has_room(&self, running: usize) -> bool {
         let bytes = self.shared.bytes_in_hand.load(Ordering::Relaxed);
-        running < self.window * 3 / 4 && (running == 0 || bytes < BYTES_IN_HAND_MAX)
+        running < self.window() * 3 / 4 && (running == 0 || bytes < BYTES_IN_HAND_MAX)
+    }
+
+    fn window(&self) -> usize {
+        self.shared.subscriber.load().policy.concurrency + AHEAD
     }
 
     async fn look(&self, running: &mut JoinSet<()>) -> Look {
-        let limit = self.window - running.len();
+        let limit = self.window().saturating_sub(running.len());
         let claimed = self.shared.dispatcher.store.claim(self.id, limit).await;
         let now = self.shared.dispatcher.clock.now();
         let look = Look { more: claimed.next_due.is_some_and(|due| due <= now), next_due: claimed.next_due };
@@ -162,8 +229,16 @@ impl Worker {
         // What waits for a permit has not begun and goes back.
         self.shared.attempts.close();
         let settled = async { while running.join_next().await.is_some() {} };
-        if tokio::time::timeout(patience, settled).await.is_err() {
-            let handler = &self.shared.policy.name;
+        let given_up = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(patience).await;
+        };
+        let is_settled = tokio::select! {
+            () = settled => true,
+            () = given_up => false,
+        };
+        if !is_settled {
+            let handler = &self.shared.name;
             tracing::warn!(handler, attempts = running.len(), "attempts given up at the end; they stay pending");
         }
         running.shutdown().await;
@@ -171,6 +246,34 @@ impl Worker {
 }
 
 impl Shared {
+    fn new(dispatcher: Dispatcher, subscriber: Subscriber) -> Self {
+        let attempts = Semaphore::new(subscriber.policy.concurrency);
+        let name = subscriber.policy.name.clone();
+        Self {
+            dispatcher,
+            name,
+            subscriber: ArcSwap::from_pointee(subscriber),
+            attempts,
+            bytes_in_hand: AtomicUsize::new(0),
+        }
+    }
+
+    /// Has the next attempts made by this one. Returns how many permits there are too many now.
+    fn follow(&self, subscriber: Subscriber) -> Option<usize> {
+        let now = subscriber.policy.concurrency;
+        let before = self.subscriber.swap(Arc::new(subscriber)).policy.concurrency;
+        self.attempts.add_permits(now.saturating_sub(before));
+        before.checked_sub(now).filter(|surplus| *surplus > 0)
+    }
+
+    /// Takes permits away for good, as attempts end; those who wait for one wait behind this.
+    async fn forgo(&self, permits: usize) {
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        if let Ok(taken) = self.attempts.acquire_many(permits).await {
+            taken.forget();
+        }
+    }
+
     /// Makes an attempt and records what came of it.
     async fn handle(self: Arc<Self>, claim: Claim, _counted: BytesInHand) {
         let Ok(permit) = self.attempts.acquire().await else {
@@ -179,34 +282,36 @@ impl Shared {
         if claim.is_called_off() {
             return;
         }
-        let outcome = self.attempt(&claim.event, claim.attempt).await;
+        let subscriber = self.subscriber.load_full();
+        let outcome = self.attempt(&subscriber, &claim.event, claim.attempt).await;
         drop(permit);
         let Dispatcher { store, clock, .. } = &self.dispatcher;
-        let settlement = retry::decide(self.policy.retry, claim.attempt, outcome, clock.now(), fastrand::f64());
+        let settlement = retry::decide(subscriber.policy.retry, claim.attempt, outcome, clock.now(), fastrand::f64());
         self.note(&claim, &settlement);
         if let Err(error) = store.settle(claim, settlement).await {
-            tracing::error!(handler = self.policy.name, %error, "an attempt was made and is not recorded; it will be repeated");
+            tracing::error!(handler = self.name, %error, "an attempt was made and is not recorded; it will be repeated");
         }
     }
 
-    async fn attempt(&self, event: &Event, attempt: u32) -> Result<(), HandlerError> {
+    async fn attempt(&self, subscriber: &Subscriber, event: &Event, attempt: u32) -> Result<(), HandlerError> {
+        let Subscriber { policy, handler } = subscriber;
         let timer = Instant::now();
         // In an async block, so that a panic before the first await is caught too.
-        let delivery = AssertUnwindSafe(async { self.handler.deliver(event).await }).catch_unwind();
-        let outcome = match tokio::time::timeout(self.policy.timeout, delivery).await {
+        let delivery = AssertUnwindSafe(async { handler.deliver(event).await }).catch_unwind();
+        let outcome = match tokio::time::timeout(policy.timeout, delivery).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(HandlerError::transient("the handler panicked")),
-            Err(_) => Err(HandlerError::transient(format!("no result within {:?}", self.policy.timeout))),
+            Err(_) => Err(HandlerError::transient(format!("no result within {:?}", policy.timeout))),
         };
         let duration = timer.elapsed();
-        let name = self.policy.name.as_str();
+        let name = self.name.as_str();
         self.dispatcher.metrics.handler_duration_seconds.with_label_values(&[name]).observe(duration.as_secs_f64());
         tracing::debug!(handler = name, id = %event.id, attempt, ?duration, ok = outcome.is_ok(), "attempt");
         outcome
     }
 
     fn note(&self, claim: &Claim, settlement: &Settlement) {
-        let (name, id, attempt) = (self.policy.name.as_str(), claim.event.id, claim.attempt);
+        let (name, id, attempt) = (self.name.as_str(), claim.event.id, claim.attempt);
         let outcome = match settlement {
             Settlement::Done => "done",
             Settlement::Retry { due, error } => {

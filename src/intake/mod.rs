@@ -6,13 +6,14 @@ mod readmit;
 
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use uuid::ContextV7;
 
 pub use self::import::{ImportError, Imported, LINE_MAX, Lines, spill_line};
 pub use self::readmit::Readmitted;
 use crate::clock::{Clock, Timestamp};
-use crate::event::{Event, EventId, Identity, Incoming, Kind, Reason, Refusal, Verification, payload};
+use crate::event::{Event, EventId, Facts, Identity, Incoming, Kind, Reason, Refusal, Verification, payload};
 use crate::handler::{Filter, Order, Policy};
 use crate::signature::{self, LegacyHeaders};
 use crate::store::{Appended, NewEvent, NewRefused, Owed, Store, StoreError};
@@ -77,12 +78,17 @@ pub enum Receipt {
 /// The way in.
 pub struct Intake {
     store: Store,
-    signature: signature::Settings,
-    routes: Vec<(Owed, Filter)>,
+    rules: ArcSwap<Rules>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     refusals: Repeats<Reason>,
     ids: Mutex<ContextV7>,
+}
+
+/// What may change while callbacks come in. One callback is looked at by one of them from beginning to end.
+struct Rules {
+    signature: signature::Settings,
+    routes: Vec<(Owed, Filter)>,
 }
 
 /// How strictly a callback is looked at.
@@ -103,20 +109,13 @@ impl Intake {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Self {
-        let route = |policy: &Policy| {
-            let handler = store.handler(&policy.name)?;
-            Some((Owed { handler, ordered: policy.order == Order::Stream }, policy.filter.clone()))
-        };
-        let routes = policies.iter().filter_map(route).collect();
-        Self {
-            store,
-            signature,
-            routes,
-            clock,
-            metrics,
-            refusals: Repeats::default(),
-            ids: Mutex::new(ContextV7::new()),
-        }
+        let rules = ArcSwap::from_pointee(Rules::new(&store, signature, policies));
+        Self { store, rules, clock, metrics, refusals: Repeats::default(), ids: Mutex::new(ContextV7::new()) }
+    }
+
+    /// Judges by other keys, and for handlers with other policies, from the next callback on.
+    pub fn reconfigure(&self, signature: signature::Settings, policies: &[Policy]) {
+        self.rules.store(Arc::new(Rules::new(&self.store, signature, policies)));
     }
 
     /// The store it leads to.
@@ -161,18 +160,19 @@ impl Intake {
     }
 
     fn admit(&self, callback: &Callback, terms: Terms) -> Result<Admitted, Refusal> {
+        let rules = self.rules.load();
         if terms.token {
-            self.check_token(callback)?;
+            rules.check_token(callback)?;
         }
         if let Some(excess) = callback.excess {
             return Err(Refusal::TooLarge { limit: excess.limit });
         }
         let incoming = Incoming::read(&callback.body)?;
-        let (verification, key) = self.check_signature(&incoming, callback, terms)?;
+        let (verification, key) = rules.check_signature(&incoming, callback, terms)?;
         let reading = payload::read(incoming.kind(), incoming.body());
         let facts = incoming.facts();
         let identity = Identity::of(incoming.body(), facts.occurred_at, reading.natural_key.as_deref());
-        let owed = self.routes.iter().filter(|(_, filter)| filter.matches(&facts)).map(|(owed, _)| *owed).collect();
+        let owed = rules.owed(&facts);
         let misrouted = callback.route.is_some_and(|route| route != facts.kind);
         let event = Event {
             id: self.next_id(),
@@ -183,31 +183,6 @@ impl Intake {
         };
         let new = NewEvent { event: Arc::new(event), identity, drift: reading.drift, owed, readmitted: None };
         Ok(Admitted { new, key, misrouted })
-    }
-
-    fn check_token(&self, callback: &Callback) -> Result<(), Refusal> {
-        let Some(secret) = &self.signature.url_token else {
-            return Ok(());
-        };
-        let given = callback.token.as_deref().unwrap_or_default();
-        if secret.matches(given.as_bytes()) { Ok(()) } else { Err(Refusal::Token) }
-    }
-
-    fn check_signature(
-        &self,
-        incoming: &Incoming<'_>,
-        callback: &Callback,
-        terms: Terms,
-    ) -> Result<(Verification, Option<String>), Refusal> {
-        match signature::verify(incoming, &callback.headers, &self.signature, callback.received_at) {
-            Ok(verified) => {
-                let verification =
-                    if verified.key().is_some() { Verification::Verified } else { Verification::Unsigned };
-                Ok((verification, verified.key().map(str::to_owned)))
-            }
-            Err(_) if terms.force => Ok((Verification::Forced, None)),
-            Err(refusal) => Err(refusal),
-        }
     }
 
     fn next_id(&self) -> EventId {
@@ -264,6 +239,45 @@ impl Intake {
         let appended = self.store.append(new).await;
         timer.observe_duration();
         appended
+    }
+}
+
+impl Rules {
+    fn new(store: &Store, signature: signature::Settings, policies: &[Policy]) -> Self {
+        let route = |policy: &Policy| {
+            let handler = store.handler(&policy.name)?;
+            Some((Owed { handler, ordered: policy.order == Order::Stream }, policy.filter.clone()))
+        };
+        Self { signature, routes: policies.iter().filter_map(route).collect() }
+    }
+
+    fn owed(&self, facts: &Facts) -> Vec<Owed> {
+        self.routes.iter().filter(|(_, filter)| filter.matches(facts)).map(|(owed, _)| *owed).collect()
+    }
+
+    fn check_token(&self, callback: &Callback) -> Result<(), Refusal> {
+        let Some(secret) = &self.signature.url_token else {
+            return Ok(());
+        };
+        let given = callback.token.as_deref().unwrap_or_default();
+        if secret.matches(given.as_bytes()) { Ok(()) } else { Err(Refusal::Token) }
+    }
+
+    fn check_signature(
+        &self,
+        incoming: &Incoming<'_>,
+        callback: &Callback,
+        terms: Terms,
+    ) -> Result<(Verification, Option<String>), Refusal> {
+        match signature::verify(incoming, &callback.headers, &self.signature, callback.received_at) {
+            Ok(verified) => {
+                let verification =
+                    if verified.key().is_some() { Verification::Verified } else { Verification::Unsigned };
+                Ok((verification, verified.key().map(str::to_owned)))
+            }
+            Err(_) if terms.force => Ok((Verification::Forced, None)),
+            Err(refusal) => Err(refusal),
+        }
     }
 }
 

@@ -49,7 +49,7 @@ impl Intake {
 
     async fn look_again(&self, item: Quarantined, body: bytes::Bytes, force: bool) -> Result<bool, StoreError> {
         // What passed the token once is not asked for it again: the query was not kept.
-        let barred = item.reason == Reason::Token && self.signature.url_token.is_some();
+        let barred = item.reason == Reason::Token && self.rules.load().signature.url_token.is_some();
         if item.truncated || (barred && !force) {
             return Ok(false);
         }

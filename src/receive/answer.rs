@@ -64,7 +64,7 @@ impl Receiver {
     /// queue counts them.
     pub(super) async fn answer(&self, callback: Arc<Callback>, share: Share, last_byte: Instant) -> Response {
         let share = Arc::new(share);
-        let ack = self.0.settings.ack;
+        let ack = self.0.settings.load().ack;
         let reserve = SPILL_RESERVE_MAX.min(ack.deadline / 4);
         let patience = last_byte + ack.deadline.saturating_sub(reserve);
         let refusal = Arc::new(OnceLock::new());

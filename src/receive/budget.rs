@@ -5,6 +5,7 @@
 //! the other; and who all but stops sending while others wait is cut off.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// A bound on bytes held at the same time. It is exceeded by the beginnings of bodies and by one that reads, at most.
 #[derive(Debug)]
 pub(super) struct Budget {
-    max: usize,
+    max: AtomicUsize,
     state: Mutex<State>,
     freed: Notify,
 }
@@ -55,7 +56,13 @@ pub(super) struct Share {
 
 impl Budget {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, state: Mutex::default(), freed: Notify::new() }
+        Self { max: AtomicUsize::new(max), state: Mutex::default(), freed: Notify::new() }
+    }
+
+    /// Another bound, for what arrives from now on.
+    pub(super) fn resize(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+        self.freed.notify_waiters();
     }
 
     /// A share of nothing yet, for a body that begins now.
@@ -132,7 +139,8 @@ impl Share {
         let mut state = self.budget.lock();
         let bytes = self.bytes + more;
         let longest = state.readers.first_key_value().is_some_and(|(ticket, _)| *ticket == self.ticket);
-        let room = bytes <= FREE || longest || state.used.saturating_add(more) <= self.budget.max;
+        let room =
+            bytes <= FREE || longest || state.used.saturating_add(more) <= self.budget.max.load(Ordering::Relaxed);
         if let Some(reader) = state.readers.get_mut(&self.ticket) {
             reader.grown(bytes, room);
         }

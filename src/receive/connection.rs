@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -38,8 +39,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Connections(Arc<Shared>);
 
 struct Shared {
-    timeouts: Timeouts,
+    timeouts: Arc<Timeouts>,
     places: Arc<Semaphore>,
+    places_max: AtomicUsize,
     open: Mutex<HashMap<u64, Arc<State>>>,
     tasks: TaskTracker,
     /// Ends connections between two requests.
@@ -50,10 +52,12 @@ struct Shared {
     unaccepted: Repeats<()>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Milliseconds, looked up whenever somebody waits, so that a change holds for open connections too. An alarm that is
+/// set already rings when it would have.
+#[derive(Debug)]
 struct Timeouts {
-    head: Duration,
-    idle: Duration,
+    head: AtomicU64,
+    idle: AtomicU64,
 }
 
 /// One connection, as others see it.
@@ -98,8 +102,9 @@ impl Origin {
 impl Connections {
     pub(super) fn new(settings: &Settings, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
-            timeouts: Timeouts { head: settings.header_timeout, idle: settings.idle_timeout },
+            timeouts: Arc::new(Timeouts::of(settings)),
             places: Arc::new(Semaphore::new(settings.max_connections)),
+            places_max: AtomicUsize::new(settings.max_connections),
             open: Mutex::default(),
             tasks: TaskTracker::new(),
             finishing: CancellationToken::new(),
@@ -107,6 +112,22 @@ impl Connections {
             metrics,
             unaccepted: Repeats::default(),
         }))
+    }
+
+    /// Works by other limits from now on.
+    pub(super) fn reconfigure(&self, settings: &Settings) {
+        self.0.timeouts.follow(settings);
+        let now = settings.max_connections;
+        let before = self.0.places_max.swap(now, Ordering::Relaxed);
+        self.0.places.add_permits(now.saturating_sub(before));
+        let surplus = u32::try_from(before.saturating_sub(now)).unwrap_or(u32::MAX);
+        if surplus > 0 {
+            // As connections end, or make room for others.
+            let places = Arc::clone(&self.0.places);
+            self.0
+                .tasks
+                .spawn(async move { places.acquire_many_owned(surplus).await.map(OwnedSemaphorePermit::forget) });
+        }
     }
 
     /// Takes connections until `stop`.
@@ -205,7 +226,7 @@ impl Connections {
     }
 
     async fn converse<S: Stream>(&self, stream: S, router: Router, state: &Arc<State>) {
-        let watched = Watched::new(stream, Arc::clone(state), self.0.timeouts);
+        let watched = Watched::new(stream, Arc::clone(state), Arc::clone(&self.0.timeouts));
         let service = service_fn(|request: Request<hyper::body::Incoming>| {
             let (router, state, metrics) = (router.clone(), Arc::clone(state), self.0.metrics.clone());
             async move { Ok::<_, Infallible>(respond(request, router, &state, &metrics).await) }
@@ -308,12 +329,34 @@ impl State {
     }
 
     /// Until when the peer may keep us waiting for bytes. Within a request its reader sees to that.
-    fn deadline(&self, timeouts: Timeouts) -> Option<Instant> {
+    fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         match *self.phase() {
-            Phase::Idle(since) => Some(since + timeouts.idle),
-            Phase::Head { since, .. } => Some(since + timeouts.head),
+            Phase::Idle(since) => Some(since + timeouts.idle()),
+            Phase::Head { since, .. } => Some(since + timeouts.head()),
             Phase::Body { .. } | Phase::Answering => None,
         }
+    }
+}
+
+impl Timeouts {
+    fn of(settings: &Settings) -> Self {
+        let timeouts = Self { head: AtomicU64::new(0), idle: AtomicU64::new(0) };
+        timeouts.follow(settings);
+        timeouts
+    }
+
+    fn follow(&self, settings: &Settings) {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.head.store(millis(settings.header_timeout), Ordering::Relaxed);
+        self.idle.store(millis(settings.idle_timeout), Ordering::Relaxed);
+    }
+
+    fn head(&self) -> Duration {
+        Duration::from_millis(self.head.load(Ordering::Relaxed))
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle.load(Ordering::Relaxed))
     }
 }
 
@@ -326,14 +369,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 struct Watched<S> {
     stream: S,
     state: Arc<State>,
-    timeouts: Timeouts,
+    timeouts: Arc<Timeouts>,
     reading: Pin<Box<Sleep>>,
     writing: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: Stream> Watched<S> {
-    fn new(stream: S, state: Arc<State>, timeouts: Timeouts) -> Self {
-        let reading = Box::pin(tokio::time::sleep(timeouts.idle));
+    fn new(stream: S, state: Arc<State>, timeouts: Arc<Timeouts>) -> Self {
+        let reading = Box::pin(tokio::time::sleep(timeouts.idle()));
         Self { stream, state, timeouts, reading, writing: None }
     }
 
@@ -341,7 +384,7 @@ impl<S: Stream> Watched<S> {
     /// too early, so that most requests never touch it.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         loop {
-            let Some(deadline) = self.state.deadline(self.timeouts) else {
+            let Some(deadline) = self.state.deadline(&self.timeouts) else {
                 return Poll::Pending;
             };
             if deadline < self.reading.deadline().into_std() {
@@ -363,7 +406,7 @@ impl<S: Stream> Watched<S> {
             self.writing = None;
             return written;
         }
-        let idle = self.timeouts.idle;
+        let idle = self.timeouts.idle();
         let alarm = self.writing.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
         alarm.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }

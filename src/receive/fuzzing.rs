@@ -15,7 +15,7 @@ pub struct Door {
 impl Receiver {
     /// Its door.
     pub fn door(self) -> Door {
-        Door { connections: Connections::new(&self.0.settings, self.0.metrics.clone()), router: router(self) }
+        Door { connections: self.0.connections.clone(), router: router(self) }
     }
 }
 

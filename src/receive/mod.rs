@@ -17,6 +17,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
@@ -47,7 +48,8 @@ pub struct Receiver(Arc<Parts>);
 
 struct Parts {
     intake: Arc<Intake>,
-    settings: Settings,
+    settings: ArcSwap<Settings>,
+    connections: Connections,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     spills: Arc<dyn SpillSink>,
@@ -90,7 +92,8 @@ impl Receiver {
         let (rests, late, stopping) = (TaskTracker::new(), TaskTracker::new(), AtomicBool::new(false));
         Self(Arc::new(Parts {
             intake,
-            settings,
+            connections: Connections::new(&settings, metrics.clone()),
+            settings: ArcSwap::from_pointee(settings),
             clock,
             metrics,
             spills,
@@ -103,6 +106,14 @@ impl Receiver {
         }))
     }
 
+    /// Works by other limits from now on; where it listens stays as it is. What is being taken, and connections beyond a
+    /// lower number, end as they would have.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.0.budget.resize(settings.body_bytes_in_flight);
+        self.0.connections.reconfigure(&settings);
+        self.0.settings.store(Arc::new(settings));
+    }
+
     /// From now on load balancers are told to look elsewhere; callbacks are still taken.
     pub fn announce_stop(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
@@ -110,7 +121,7 @@ impl Receiver {
 
     /// Serves until `stop`, then finishes the requests in hand.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        let connections = Connections::new(&self.0.settings, self.0.metrics.clone());
+        let connections = self.0.connections.clone();
         tokio::select! {
             () = connections.serve(listener, router(self.clone()), stop) => {}
             () = self.keep_summing_up(&connections) => {}
@@ -183,6 +194,14 @@ fn callback_route(kind: Option<Kind>, pattern: &'static str) -> MethodRouter<Rec
     })
 }
 
+impl Parts {
+    /// For a request whose first byte came then.
+    fn limits(&self, begun: Instant) -> Limits {
+        let settings = self.settings.load();
+        Limits { body: settings.body_limit, until: begun + settings.read_timeout }
+    }
+}
+
 impl Receiver {
     fn health(&self) -> Response {
         let stopping = self.0.stopping.load(Ordering::Relaxed);
@@ -198,7 +217,7 @@ impl Receiver {
         let (head, body) = request.into_parts();
         let origin = head.extensions.get::<Origin>();
         let begun = origin.map_or_else(Instant::now, Origin::first_byte);
-        let limits = Limits { body: parts.settings.body_limit, until: begun + parts.settings.read_timeout };
+        let limits = parts.limits(begun);
         let mut read = match body::read(body, limits, &parts.budget).await {
             Ok(read) => read,
             Err(error) => return answer::unread(error),
