@@ -161,7 +161,10 @@ fn http(s: &mut Section<'_>) -> Option<Target> {
     let decoded = encoded.is_none_or(|text| STANDARD.decode(text).is_ok_and(|bytes| !bytes.is_empty()));
     s.demand("secret", decoded, || "begins with whsec_, but what follows is not Base64");
     let headers = headers(s);
-    let ca_file = s.optional("ca_file");
+    let ca_file: Option<PathBuf> = s.optional("ca_file");
+    if let Some(path) = &ca_file {
+        s.book.files.note(path);
+    }
     Some(Target::Http(http::Settings { url: url?, format, secret, headers, ca_file }))
 }
 

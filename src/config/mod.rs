@@ -7,6 +7,7 @@
 
 mod fault;
 mod field;
+mod files;
 mod handlers;
 mod meaning;
 mod reader;
@@ -22,6 +23,7 @@ pub(crate) mod units;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::fault::{Fault, Faults};
+pub use self::files::Files;
 use self::reader::{Book, Section};
 use self::sources::Reports;
 pub use self::sources::Sources;
@@ -61,14 +63,40 @@ pub struct Loaded {
     pub effective: String,
 }
 
+impl Config {
+    /// Says what is wrong with the whole where no part of it is at fault: who could reach the listeners. A configuration
+    /// that was [loaded](load) has nothing of this kind.
+    pub fn judged(&self) -> Result<(), Faults> {
+        let mut book = Book::default();
+        meaning::judge(self, &mut book);
+        Faults::none_in(book.faults)
+    }
+}
+
 /// Reads a configuration, or says everything that is wrong with it.
 pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
+    load_noting(sources).0
+}
+
+/// The same, and from which files; of a faulty one those that were reached.
+pub fn load_noting(sources: &Sources) -> (Result<Loaded, Faults>, Files) {
+    let mut files = Files::default();
+    let loaded = load_into(sources, &mut files);
+    (loaded, files)
+}
+
+fn load_into(sources: &Sources, files: &mut Files) -> Result<Loaded, Faults> {
     let known = known_keys();
     let mut reports = Reports::default();
+    if let Some(path) = &sources.file {
+        files.note(path);
+    }
     let layers = sources.layers(&known, &mut reports)?;
     let tree = layers.merged().map_err(|e| unlayered(&e))?;
     let mut book = Book::new(sources.variables());
+    book.files = std::mem::take(files);
     let config = walk(&mut book, tree);
+    *files = std::mem::take(&mut book.files);
     let unknown = reports.unknown.into_iter().chain(book.unknown);
     let unknown = unknown.map(|unknown| unknown.against(&known));
     Faults::none_in(reports.faults.into_iter().chain(unknown).chain(book.faults).collect())?;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::fault::{Fault, Unknown, without_indices};
 use super::field::{Field, MASK, Size, quoted};
+use super::files::Files;
 use super::secret;
 use super::tree::{Node, Origin, What};
 use crate::secret::Secret;
@@ -22,6 +23,8 @@ pub(super) struct Book {
     pub(super) places: BTreeMap<String, Origin>,
     /// The values in effect, as TOML.
     pub(super) effective: String,
+    /// Files that were read, or will be by what is configured.
+    pub(super) files: Files,
     environment: HashMap<String, String>,
 }
 

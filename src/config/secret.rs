@@ -62,17 +62,18 @@ fn from_table(book: &mut Book, path: &str, mut members: BTreeMap<String, Node>) 
     }
 }
 
-fn from_form(book: &Book, form: &str, node: Node) -> Result<String, Misfit> {
+fn from_form(book: &mut Book, form: &str, node: Node) -> Result<String, Misfit> {
     let What::Text(text) = node.what else { return Err(unquoted(&node).below(form)) };
     match form {
-        "file" => from_file(&text),
+        "file" => from_file(book, &text),
         "env" => from_variable(book, &text),
         _ => filled(text),
     }
     .map_err(|misfit| misfit.below(form))
 }
 
-fn from_file(path: &str) -> Result<String, Misfit> {
+fn from_file(book: &mut Book, path: &str) -> Result<String, Misfit> {
+    book.files.note(path.as_ref());
     let mut text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {path:?}: {e}"))?;
     if text.ends_with('\n') {
         text.pop();

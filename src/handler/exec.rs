@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::secret::Secret;
 
 /// What is run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The program and its arguments; not empty.
     pub command: Vec<String>,

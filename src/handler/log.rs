@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::telemetry::stderr::{self, Stderr};
 
 /// How events are logged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The level of the lines.
     pub level: Level,

@@ -201,7 +201,7 @@ impl Filter {
 }
 
 /// The handler types livehook brings, with their settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented in its module")]
 pub enum Target {
     Log(log::Settings),
@@ -219,6 +219,11 @@ impl Target {
             Self::Http(_) => "http",
             Self::Exec(_) => "exec",
         }
+    }
+
+    /// Whether what is made of these settings depends on a file that may have changed since.
+    pub fn depends_on_files(&self) -> bool {
+        matches!(self, Self::Http(http::Settings { ca_file: Some(_), .. }))
     }
 
     /// Makes the handler: opens its file, reads its certificates. The error says what could not be done.

@@ -159,3 +159,23 @@ fn no_secret_is_ever_shown() {
     let loaded = Bench::new(&sound).load().unwrap();
     assert!(!loaded.effective.contains("hush"), "{}", loaded.effective);
 }
+
+#[test]
+fn all_files_are_noted_be_there_faults_or_not() {
+    let bench = Bench::new("");
+    let (key, token) = (bench.file("key", "k\n"), bench.dir.path().join("not-there"));
+    let text = format!(
+        "signature.key = {{ file = {key:?} }}\nadmin.token = {{ file = {token:?} }}\n\
+         [[handlers]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a.b\"\nca_file = \"/certificates\"\n"
+    );
+    bench.file("livehook.toml", text);
+    let (loaded, files) = load_noting(&bench.sources);
+    assert!(loaded.is_err());
+    let shown = format!("{files:?}");
+    for path in [bench.sources.file.clone().unwrap(), key, token.clone(), "/certificates".into()] {
+        assert!(shown.contains(&format!("{path:?}")), "{path:?}: {shown}");
+    }
+    assert_eq!(files.looked_at_again(), files);
+    std::fs::write(token, "t\n").unwrap();
+    assert_ne!(files.looked_at_again(), files, "one that was missing is there now");
+}

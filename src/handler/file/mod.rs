@@ -22,7 +22,7 @@ use super::{BuildError, Handler, HandlerError, cloudevent};
 use crate::event::Event;
 
 /// Where lines go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The file that is appended to.
     pub path: PathBuf,

@@ -29,7 +29,7 @@ use crate::event::Event;
 use crate::secret::Secret;
 
 /// Where events are posted, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `http` or `https`.
     pub url: url::Url,
