@@ -4,26 +4,53 @@ use std::net::IpAddr;
 
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::{Admin, Problem};
+use crate::secret::Secret;
 
 /// Content types that no web page can send across origins without asking first.
 const WRITE_TYPES: [&str; 3] = ["application/json", "application/x-ndjson", "application/jsonl"];
 
-/// Lets a call of the API through when it carries the token, comes from nobody else's page, and, if it writes, says that
-/// it brings JSON.
+/// How a caller proved to be one of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    Token,
+    Cookie,
+    /// None is asked for.
+    None,
+}
+
+/// Lets a call of the API through when it carries the token or a login, comes from nobody else's page, and, if it writes,
+/// says that it brings JSON.
 pub(super) async fn api(State(admin): State<Admin>, request: Request, next: Next) -> Result<Response, Problem> {
-    let headers = request.headers();
-    let authorized = authorize(&admin, headers)?;
-    check_host(request.uri(), headers, authorized)?;
-    check_origin(headers)?;
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        check_write(headers)?;
-    }
+    let proof = admin.authorize(request.headers())?;
+    check(&request, proof)?;
     Ok(next.run(request).await)
+}
+
+/// The same for a call that needs no proof because it asks for one.
+pub(super) async fn door(State(admin): State<Admin>, request: Request, next: Next) -> Result<Response, Problem> {
+    // Where a token is asked for, a page that has its own name point at us gets nothing without it.
+    let proof = if admin.token().is_some() { Proof::Token } else { Proof::None };
+    check(&request, proof)?;
+    Ok(next.run(request).await)
+}
+
+fn check(request: &Request, proof: Proof) -> Result<(), Problem> {
+    let headers = request.headers();
+    check_host(request.uri(), headers, proof != Proof::None)?;
+    check_origin(headers)?;
+    if request.method() == Method::GET || request.method() == Method::HEAD {
+        return Ok(());
+    }
+    // A cookie comes along by itself, also from pages of other ports of this host, which count as the same site.
+    if proof == Proof::Cookie && !headers.contains_key(header::ORIGIN) {
+        return Err(Problem::foreign("a write with a login needs the header `Origin`; scripts use the token"));
+    }
+    check_write(headers)
 }
 
 /// What every answer carries: nothing of ours is to be guessed at, framed or kept.
@@ -33,6 +60,7 @@ pub(super) async fn harden(mut response: Response) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -40,14 +68,30 @@ pub(super) async fn harden(mut response: Response) -> Response {
     response
 }
 
-/// Returns whether the caller proved to know the token.
-fn authorize(admin: &Admin, headers: &HeaderMap) -> Result<bool, Problem> {
-    let terms = admin.0.terms.load();
-    let Some(token) = &terms.settings.token else {
-        return Ok(false);
-    };
-    let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer).unwrap_or_default();
-    if token.matches(given) { Ok(true) } else { Err(Problem::unauthorized()) }
+impl Admin {
+    fn authorize(&self, headers: &HeaderMap) -> Result<Proof, Problem> {
+        let Some(token) = self.token() else {
+            return Ok(Proof::None);
+        };
+        match headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer) {
+            Some(given) => self.check_token(&token, given).map(|()| Proof::Token),
+            None if self.session(headers).is_some() => Ok(Proof::Cookie),
+            None => Err(Problem::unauthorized()),
+        }
+    }
+
+    /// Refuses a wrong token, and any while too many wrong ones come.
+    pub(super) fn check_token(&self, token: &Secret, given: &[u8]) -> Result<(), Problem> {
+        let now = self.now();
+        if !self.0.guesses.allowed(now) {
+            return Err(Problem::too_many_guesses());
+        }
+        if token.matches(given) {
+            return Ok(());
+        }
+        self.0.guesses.count(given, now);
+        Err(Problem::unauthorized())
+    }
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {

@@ -1,15 +1,18 @@
-//! The admin listener: probes, metrics and the JSON API, for people and their tools. `admin` never sees a callback being
-//! taken nor a delivery being made; all it knows stands in the store.
+//! The admin listener: probes, metrics, the JSON API and the dashboard, for people and their tools. `admin` never sees a
+//! callback being taken nor a delivery being made; all it knows stands in the store.
 
+mod dashboard;
 mod deliveries;
 mod events;
 mod guard;
+mod guesses;
 mod handlers;
 mod import;
 mod probes;
 mod problem;
 mod quarantine;
 mod query;
+mod session;
 mod settings;
 
 use std::io;
@@ -24,9 +27,12 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::guesses::Guesses;
 use self::problem::Problem;
 pub use self::settings::Settings;
+use crate::clock::Timestamp;
 use crate::intake::Intake;
+use crate::secret::Secret;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -39,6 +45,9 @@ struct Parts {
     intake: Arc<Intake>,
     metrics: Metrics,
     stopping: AtomicBool,
+    guesses: Guesses,
+    /// Logins that were ended by hand.
+    ended: session::Ended,
 }
 
 /// What may change while it is served.
@@ -60,7 +69,14 @@ impl Admin {
     /// An admin side over the store of `intake`.
     pub fn new(settings: Settings, intake: Arc<Intake>, metrics: Metrics, handlers: Vec<Configured>) -> Self {
         let terms = ArcSwap::from_pointee(Terms { settings, handlers });
-        Self(Arc::new(Parts { terms, intake, metrics, stopping: AtomicBool::new(false) }))
+        Self(Arc::new(Parts {
+            terms,
+            intake,
+            metrics,
+            stopping: AtomicBool::new(false),
+            guesses: Guesses::default(),
+            ended: session::Ended::default(),
+        }))
     }
 
     /// Asks for another token, and knows other handlers, from now on; where it listens stays as it is.
@@ -87,6 +103,15 @@ impl Admin {
     fn store(&self) -> &Store {
         self.0.intake.store()
     }
+
+    /// What the API asks for at the moment.
+    fn token(&self) -> Option<Secret> {
+        self.0.terms.load().settings.token.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.intake.now()
+    }
 }
 
 fn router(admin: Admin) -> Router {
@@ -109,8 +134,12 @@ fn router(admin: Admin) -> Router {
         .route("/import", post(import::import))
         .fallback(|| async { Problem::not_found("there is no such call") })
         .layer(middleware::from_fn_with_state(admin.clone(), guard::api));
+    let session = Router::new()
+        .route("/session", get(session::show).post(session::login).delete(session::logout))
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::door));
     Router::new()
-        .nest("/api/v1", api)
+        .merge(dashboard::routes())
+        .nest("/api/v1", api.merge(session))
         .route("/livez", get(probes::live))
         .route("/readyz", get(probes::ready))
         .route("/healthz", get(probes::health))

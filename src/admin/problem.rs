@@ -29,8 +29,14 @@ impl Problem {
 
     /// No or a wrong token.
     pub(super) fn unauthorized() -> Self {
-        let detail = "send the admin token as `Authorization: Bearer …`".to_owned();
+        let detail = "send the admin token as `Authorization: Bearer …`, or log in".to_owned();
         Self { status: StatusCode::UNAUTHORIZED, detail }
+    }
+
+    /// Too many wrong tokens came; none is looked at for a moment.
+    pub(super) fn too_many_guesses() -> Self {
+        let detail = "too many wrong tokens came; try again in a second".to_owned();
+        Self { status: StatusCode::TOO_MANY_REQUESTS, detail }
     }
 
     /// The request comes from a web page of somebody else.
@@ -91,6 +97,9 @@ impl IntoResponse for Problem {
         let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

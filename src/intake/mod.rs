@@ -123,6 +123,11 @@ impl Intake {
         &self.store
     }
 
+    /// What its clock says.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Looks at a callback: pure but for the id it gives.
     pub fn rule(&self, callback: &Callback) -> Ruling {
         self.rule_on(callback, Terms { token: true, force: false })

@@ -5,6 +5,7 @@ mod admin;
 mod answers;
 mod app;
 mod callbacks;
+mod dashboard;
 mod dispatch;
 mod duplicates;
 mod handlers;
