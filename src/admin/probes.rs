@@ -15,12 +15,9 @@ pub(super) async fn live() -> &'static str {
 
 /// 503 while the store cannot take an event, or a stop has begun. Trouble with handlers never makes it red.
 pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
-    if admin.is_stopping() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
-    }
-    match admin.store().trouble() {
+    match admin.obstacle() {
         None => (StatusCode::OK, "ready\n".to_owned()),
-        Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("the store cannot take an event: {trouble}\n")),
+        Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, format!("{obstacle}\n")),
     }
 }
 
@@ -40,8 +37,17 @@ impl Admin {
         self.0.stopping.load(Ordering::Relaxed)
     }
 
+    /// Why we are not ready.
+    fn obstacle(&self) -> Option<String> {
+        if self.is_stopping() {
+            return Some("stopping".to_owned());
+        }
+        self.store().trouble().map(|trouble| format!("the store cannot take an event: {trouble}"))
+    }
+
     async fn refresh(&self) {
         let (metrics, store) = (&self.0.metrics, self.store());
+        metrics.ready.set(i64::from(self.obstacle().is_none()));
         metrics.store_bytes.set(i64::try_from(store.bytes()).unwrap_or(i64::MAX));
         let tally = store.tally();
         let count = |counts: &std::collections::BTreeMap<String, u64>, name: &str| {

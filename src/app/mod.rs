@@ -149,6 +149,7 @@ impl Builder {
         let callbacks = bind("server.listen", config.server.listen).await?;
         let administration = bind("admin.listen", config.admin.listen).await?;
         let metrics = metrics(&config, &names);
+        metrics.start_timestamp_seconds.set(clock.now().secs());
         // By the time callbacks are spilled for want of an answer, probes must have seen that something is wrong.
         let stall = config.server.ack.deadline / 2;
         let store = Store::open(config.store.clone(), &names, stall, Arc::clone(&clock))?;

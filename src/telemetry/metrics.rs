@@ -37,6 +37,8 @@ pub struct Metrics {
     pub handler_duration_seconds: HistogramVec,
     pub event_lag_seconds: HistogramVec,
     pub last_event_timestamp_seconds: GaugeVec,
+    pub ready: IntGauge,
+    pub start_timestamp_seconds: IntGauge,
     pub build_info: IntGaugeVec,
 }
 
@@ -120,6 +122,9 @@ impl Metrics {
                 opts("last_event_timestamp_seconds", "Receipt of the latest event; 0: none yet"),
                 &["kind"],
             )),
+            ready: new.add(IntGauge::with_opts(opts("ready", "Whether the store can take an event: 1, or 0"))),
+            start_timestamp_seconds: new
+                .add(IntGauge::with_opts(opts("start_timestamp_seconds", "Start of the process"))),
             build_info: new.gauges("build_info", "Always 1", &["version", "revision"]),
             registry: registry.clone(),
         };

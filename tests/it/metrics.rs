@@ -36,6 +36,7 @@ async fn every_metric_there_is_starts_at_zero_with_its_known_labels() {
     }
     assert!(text.contains("livehook_build_info{"));
     assert!(app.metric("livehook_store_bytes").await.is_some_and(|bytes| bytes > 0.0));
+    assert!(app.metric("livehook_start_timestamp_seconds").await.is_some_and(|start| start > 0.0));
     app.finish().await;
 }
 

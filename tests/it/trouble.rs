@@ -50,6 +50,7 @@ async fn what_cannot_be_stored_in_time_is_spilled_and_answered() {
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     [good, bad].iter().for_each(assert_answered);
     assert_eq!(app.ready().await, 503);
+    assert_eq!(app.metric("livehook_ready").await, Some(0.0));
     assert_eq!((app.get("/healthz").await.status, app.get("/livez").await.status), (200, 200));
     assert_eq!(app.metric("livehook_callbacks_spilled_total").await, Some(2.0));
 
@@ -63,6 +64,7 @@ async fn what_cannot_be_stored_in_time_is_spilled_and_answered() {
     drop(lock);
     let freed = Instant::now();
     eventually("ready again, without traffic", async || (app.ready().await == 200).then_some(())).await;
+    assert_eq!(app.metric("livehook_ready").await, Some(1.0));
     assert!(freed.elapsed() < PATIENCE, "{:?}", freed.elapsed());
     eventually("what waited is stored", async || (app.events().await.len() == 2).then_some(())).await;
     assert_eq!(app.refused().await.len(), 1);
