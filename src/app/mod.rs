@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
@@ -36,6 +36,17 @@ const PRUNE_EVERY: Duration = Duration::from_mins(1);
 const PRUNE_FIRST: Duration = Duration::from_secs(1);
 /// What the admin API says of a handler that is none of ours.
 const TYPE_OF_OWN: &str = "custom";
+
+/// How often events are looked for that are not catalogued.
+const CATALOGUE_EVERY: Duration = Duration::from_millis(500);
+/// While more wait, the pause is this many times as long as the step before it took: callbacks come first.
+const CATALOGUE_PAUSE: u32 = 4;
+/// With more behind than this, as after a new format, the pause is only as long as the step: lists become slow.
+const CATALOGUE_BEHIND_MAX: u64 = 100_000;
+/// How often it is said how much is behind then.
+const CATALOGUE_TELL_EVERY: Duration = Duration::from_secs(10);
+/// Pause when the store is in trouble.
+const CATALOGUE_TROUBLE: Duration = Duration::from_secs(5);
 
 /// A service that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -207,6 +218,7 @@ impl Server {
         let mut background = JoinSet::new();
         background.spawn(serve("admin", admin.clone().serve(administration.0, no_admin.clone())).boxed());
         background.spawn(prune(store.clone()).boxed());
+        background.spawn(catalogue(store.clone()).boxed());
 
         let ended = tokio::select! {
             () = stop => None,
@@ -229,7 +241,7 @@ impl Server {
         }
         tasks.shutdown().await;
         no_admin.cancel();
-        // The pruning never ends by itself, and whoever reads an answer slowly has had his time.
+        // Pruning and cataloguing never end by themselves, and whoever reads an answer slowly has had his time.
         let _ = tokio::time::timeout(ADMIN_END, background.join_next()).await;
         background.shutdown().await;
         store.close(STORE_END).await;
@@ -300,5 +312,33 @@ async fn prune(store: Store) {
             Ok(events) => tracing::info!(events, "events pruned"),
             Err(error) => tracing::warn!(%error, "events could not be pruned"),
         }
+    }
+}
+
+async fn catalogue(store: Store) {
+    let mut told = None;
+    loop {
+        let begun = Instant::now();
+        let wait = match store.catalogue().await {
+            Ok(Some(step)) if step.behind > CATALOGUE_BEHIND_MAX => {
+                if told.is_none_or(|at: Instant| at.elapsed() > CATALOGUE_TELL_EVERY) {
+                    tracing::info!(events = step.behind, "events are to be catalogued; lists may be slow until then");
+                    told = Some(Instant::now());
+                }
+                begun.elapsed()
+            }
+            Ok(Some(step)) if step.behind > 0 => begun.elapsed() * CATALOGUE_PAUSE,
+            Ok(_) => {
+                if told.take().is_some() {
+                    tracing::info!("all events are catalogued");
+                }
+                CATALOGUE_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(%error, "events could not be catalogued");
+                CATALOGUE_TROUBLE
+            }
+        };
+        tokio::time::sleep(wait).await;
     }
 }

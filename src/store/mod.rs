@@ -22,8 +22,9 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 pub use self::model::{
-    Appended, Claim, Claimed, Counts, Delivery, DeliveryFilter, DeliveryState, EventFilter, EventRow, HandlerId,
-    HandlerRow, NewEvent, NewRefused, Owed, Page, QuarantineFilter, Quarantined, Settlement, Stored, Verdict,
+    Appended, Catalogued, Claim, Claimed, Counts, Delivery, DeliveryFilter, DeliveryState, EventFilter, EventRow,
+    HandlerId, HandlerRow, NewEvent, NewRefused, Owed, Page, QuarantineFilter, Quarantined, Settlement, Stored,
+    Verdict,
 };
 use self::queue::{Admission, ClaimRequest, Queue};
 pub use self::settings::{QuarantineSettings, Settings};
@@ -341,6 +342,18 @@ impl Store {
                 None => return Ok(pruned),
             }
         }
+    }
+
+    /// Catalogues the next events: makes of them what lists and statistics are answered from. None when there are none;
+    /// otherwise how many there were, and how many more wait behind them.
+    pub async fn catalogue(&self) -> Result<Option<Catalogued>, StoreError> {
+        let Some(run) = self.read(sqlite::read_run).await? else {
+            return Ok(None);
+        };
+        let (events, behind) = run.len();
+        // Whatever came in between, the next reading shows how things are then.
+        self.write(0, Admission::Always, move |tx| sqlite::take_in(tx, &run)).await?;
+        Ok(Some(Catalogued { events, behind }))
     }
 
     /// Completes when the thread that writes has died, which nothing it does should bring about.

@@ -103,6 +103,15 @@ pub struct Stored {
     pub deliveries: Vec<Delivery>,
 }
 
+/// How far cataloguing has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Catalogued {
+    /// Events of this step.
+    pub events: usize,
+    /// How many at most are still to come.
+    pub behind: u64,
+}
+
 /// Which events to list; newest first.
 #[derive(Clone, Debug, Default)]
 #[expect(missing_docs, reason = "named like what they compare with")]

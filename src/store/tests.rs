@@ -1,5 +1,7 @@
 //! The store held against a simple model of itself, and against its bounds.
 
+mod catalogue;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::event::{Event, EventId, Facts, Kind, Verification};
 type Result<T> = rusqlite::Result<T>;
 
 /// The columns of an [`EventRow`], in the order [`row`] reads them.
-const ROW: &str = "seq, id, kind, event_type, domain, app, stream, sequence, occurred_at, received_at, verification, \
+pub(super) const ROW: &str = "seq, id, kind, event_type, domain, app, stream, sequence, occurred_at, received_at, verification, \
                    duplicates, length(body)";
 
 /// Stores an event with its deliveries, or counts it as a copy of one that is known.
@@ -27,7 +27,7 @@ pub(in crate::store) fn append(tx: &mut Tx<'_>, new: &NewEvent) -> Result<Append
         return Ok(Appended::Duplicate(None));
     }
     let namesake = match identities::find(tx, &new.identity)? {
-        Known::Copy(seq) => return count_copy(tx.db, seq),
+        Known::Copy(seq) => return count_copy(tx, seq),
         Known::Namesake(id) => Some(id),
         Known::Not => None,
     };
@@ -73,10 +73,15 @@ fn insert(db: &Connection, new: &NewEvent, seq: i64, namesake: Option<EventId>) 
     Ok(())
 }
 
-fn count_copy(db: &Connection, seq: i64) -> Result<Appended> {
-    db.prepare_cached("UPDATE events SET duplicates = duplicates + 1 WHERE seq = ?1 RETURNING id")?
-        .query_row([seq], |row| row.get(0).map(EventId::from_bytes))
-        .map(|id| Appended::Duplicate(Some(id)))
+fn count_copy(tx: &mut Tx<'_>, seq: i64) -> Result<Appended> {
+    let (id, kind) = tx
+        .db
+        .prepare_cached("UPDATE events SET duplicates = duplicates + 1 WHERE seq = ?1 RETURNING id, kind")?
+        .query_row([seq], |row| Ok((EventId::from_bytes(row.get(0)?), row.get::<_, String>(1)?)))?;
+    if seq < tx.catalogued_before() {
+        *tx.effects.copies.entry(kind).or_default() += 1;
+    }
+    Ok(Appended::Duplicate(Some(id)))
 }
 
 /// A page of rows, newest first. The cursor is the `seq` of the last row of the page before.
@@ -144,7 +149,7 @@ pub(super) fn at(db: &Connection, seq: i64) -> Result<Event> {
         .query_row([seq], |line| Ok(event(&row(line)?, Bytes::from(line.get::<_, Vec<u8>>(13)?))))
 }
 
-fn row(line: &Row<'_>) -> Result<EventRow> {
+pub(super) fn row(line: &Row<'_>) -> Result<EventRow> {
     let kind: String = line.get(2)?;
     let verification: String = line.get(10)?;
     Ok(EventRow {
@@ -167,6 +172,6 @@ fn row(line: &Row<'_>) -> Result<EventRow> {
     })
 }
 
-fn event(row: &EventRow, body: Bytes) -> Event {
+pub(super) fn event(row: &EventRow, body: Bytes) -> Event {
     Event { id: row.id, facts: row.facts.clone(), received_at: row.received_at, verification: row.verification, body }
 }

@@ -30,6 +30,8 @@ pub(super) struct Memory {
     pub(super) unfiled: Unfiled,
     /// Deliveries that stand in no index.
     pub(super) fresh: Fresh,
+    /// Events before this place are catalogued.
+    pub(super) catalogued_before: i64,
 }
 
 /// A delivery that was claimed and not settled.
@@ -81,6 +83,9 @@ pub(super) struct Effects {
     pub(super) identities: identities::Changes,
     pub(super) fresh: fresh::Changes,
     pub(super) handlers: handlers::Changes,
+    pub(super) catalogued_before: Option<i64>,
+    /// Copies of catalogued events, by kind.
+    pub(super) copies: BTreeMap<String, i64>,
 }
 
 impl Memory {
@@ -106,7 +111,20 @@ impl Memory {
 
     /// Makes the effects of a transaction committed `now` true. Returns for whom there may be something.
     pub(super) fn apply(&mut self, effects: Effects, now: Timestamp) -> BTreeSet<HandlerId> {
-        let Effects { tally, mut wake, renewed, dropped, settled, forgot, identities, fresh, handlers } = effects;
+        let Effects {
+            tally,
+            mut wake,
+            renewed,
+            dropped,
+            settled,
+            forgot,
+            identities,
+            fresh,
+            handlers,
+            catalogued_before,
+            copies: _,
+        } = effects;
+        self.catalogued_before = catalogued_before.unwrap_or(self.catalogued_before);
         self.tally.add(&tally);
         self.any_forgotten |= forgot;
         self.unfiled.apply(identities, self.next_seq);
@@ -158,6 +176,11 @@ impl Tx<'_> {
         let seq = self.memory.next_seq;
         self.memory.next_seq += 1;
         seq
+    }
+
+    /// Events before this place are catalogued, as far as this transaction has come.
+    pub(super) fn catalogued_before(&self) -> i64 {
+        self.effects.catalogued_before.unwrap_or(self.memory.catalogued_before)
     }
 
     /// Whether a person gave the delivery a fresh allowance while it was in hand.

@@ -1,5 +1,6 @@
 //! The embedded store: SQLite in WAL mode with a sync at every commit.
 
+mod catalogue;
 mod deliveries;
 mod events;
 mod fresh;
@@ -27,6 +28,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::catalogue::{read as read_run, take_in};
 #[cfg(test)]
 pub(super) use self::deliveries::HOT_QUERIES;
 pub(super) use self::deliveries::{Judged, judge, judge_all, list as list_deliveries, oldest_pending, settle, undone};
@@ -417,6 +419,7 @@ fn recall(db: &Connection) -> rusqlite::Result<memory::Memory> {
         any_forgotten: db.prepare("SELECT 1 FROM forgotten LIMIT 1")?.exists([])?,
         unfiled: identities::Unfiled::recall(db, next_seq)?,
         fresh: fresh::Fresh::new(db.query_row(FRESH_FROM, [], |row| row.get(0))?),
+        catalogued_before: catalogue::reached(db)?,
     })
 }
 

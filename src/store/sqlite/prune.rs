@@ -2,6 +2,8 @@
 
 use rusqlite::Connection;
 
+use super::catalogue;
+use super::events::ROW;
 use super::identities;
 use super::memory::Tx;
 use crate::clock::Timestamp;
@@ -40,14 +42,15 @@ struct Candidate {
 /// Looks at the events behind `after`, in the order of storing.
 pub(in crate::store) fn step(tx: &mut Tx<'_>, pruning: Pruning, after: i64) -> Result<Pruned> {
     let candidates = candidates(tx.db, after)?;
-    let mut pruned = Pruned::default();
+    let mut gone = Vec::new();
     for event in &candidates {
         if !event.owed && (pruning.any_age || event.received_at < pruning.received_before.millis()) {
-            forget(tx, event, pruning.remember_since)?;
-            pruned.events += 1;
+            gone.push(forget(tx, event, pruning.remember_since)?);
         }
     }
-    if pruned.events > 0 {
+    let mut pruned = Pruned { events: gone.len() as u64, next: None };
+    if !gone.is_empty() {
+        catalogue::take_out(tx, &gone)?;
         let last_seq = tx.memory.next_seq - 1;
         tx.db.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'last_seq'")?.execute([last_seq])?;
     }
@@ -78,7 +81,7 @@ fn candidates(db: &Connection, after: i64) -> Result<Vec<Candidate>> {
     .collect()
 }
 
-fn forget(tx: &mut Tx<'_>, event: &Candidate, remember_since: Timestamp) -> Result<()> {
+fn forget(tx: &mut Tx<'_>, event: &Candidate, remember_since: Timestamp) -> Result<catalogue::Entry> {
     if event.received_at >= remember_since.millis() {
         tx.db
             .prepare_cached("INSERT OR IGNORE INTO forgotten SELECT identity, received_at FROM events WHERE seq = ?1")?
@@ -86,9 +89,10 @@ fn forget(tx: &mut Tx<'_>, event: &Candidate, remember_since: Timestamp) -> Resu
         tx.effects.forgot = true;
     }
     tx.db.prepare_cached("DELETE FROM deliveries WHERE event = ?1")?.execute([event.seq])?;
-    let identity = tx
+    let (gone, identity) = tx
         .db
-        .prepare_cached("DELETE FROM events WHERE seq = ?1 RETURNING identity")?
-        .query_row([event.seq], |row| row.get(0))?;
-    identities::remove(tx, identity)
+        .prepare_cached(&format!("DELETE FROM events WHERE seq = ?1 RETURNING {ROW}, body, identity"))?
+        .query_row([event.seq], |row| Ok((catalogue::entry(row)?, row.get(14)?)))?;
+    identities::remove(tx, identity)?;
+    Ok(gone)
 }

@@ -8,7 +8,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x6C76_686B;
 
 /// Each entry leads from the format version of its place to the next. Entries that were released never change.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// - `seq` is the order of storing, `identity` what makes copies equal (own time, natural key, content).
 /// - Times are milliseconds since 1970 in UTC.
@@ -111,6 +111,61 @@ ALTER TABLE handlers ADD COLUMN failed_at INTEGER;
 ALTER TABLE handlers ADD COLUMN last_error TEXT;
 ";
 
+/// What lists and statistics are made of, filled in the background from the events before the place `catalogued_before`;
+/// see [`super::catalogue`]. What a former version stored is taken in after the start.
+///
+/// - `groups` are the events of a kind, domain, app and verification; `''` stands for none, `' '` for any that has no
+///   group of its own. `grouped` lists their events.
+/// - `named` lists the events of a stream, by part of the order of storing and digest of the name.
+/// - `moments` tells between which times of receipt the events of a block of the order of storing lie.
+/// - `kinds` and `counts` hold sums: of all, and of each minute and hour (`step` in seconds, `at` its number).
+const VERSION_4: &str = "
+CREATE TABLE groups (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    domain TEXT NOT NULL,
+    app TEXT NOT NULL,
+    verification TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    newest INTEGER NOT NULL,
+    UNIQUE (kind, domain, app, verification)
+);
+CREATE TABLE grouped (grp INTEGER NOT NULL, event INTEGER NOT NULL, PRIMARY KEY (grp, event)) WITHOUT ROWID;
+CREATE TABLE named (
+    part INTEGER NOT NULL,
+    name INTEGER NOT NULL,
+    grp INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    PRIMARY KEY (part, name, grp, event)
+) WITHOUT ROWID;
+CREATE TABLE moments (
+    block INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (block, first)
+) WITHOUT ROWID;
+
+CREATE TABLE kinds (
+    kind TEXT PRIMARY KEY,
+    count INTEGER NOT NULL DEFAULT 0,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    last_event_at INTEGER,
+    last_received_at INTEGER
+) WITHOUT ROWID;
+CREATE TABLE counts (
+    step INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (step, at, kind)
+) WITHOUT ROWID;
+
+INSERT INTO meta SELECT 'catalogued_before', coalesce(min(seq), (SELECT value FROM meta WHERE key = 'last_seq') + 1)
+    FROM events;
+
+CREATE INDEX deliveries_dropped ON deliveries (handler) WHERE state = 3;
+";
+
 /// Brings a database to the newest of `migrations`, each step in its own transaction. Refuses what a newer version
 /// wrote, and a database that is somebody else's.
 pub(super) fn migrate(db: &Connection, migrations: &[&str]) -> Result<(), OpenError> {
@@ -183,6 +238,22 @@ mod tests {
         let standing = "SELECT name, paused, last_error IS NULL FROM handlers";
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
         assert_eq!(db.query_row(standing, [], read).unwrap(), ("rooms".to_owned(), false, true));
+    }
+
+    #[test]
+    fn what_version_3_holds_is_to_be_catalogued_from_its_first_event_on() {
+        for (events, from) in [("", 42), ("(7, x'01', x'02', 'relay', 0, 'unsigned', '{}')", 7)] {
+            let db = Connection::open_in_memory().unwrap();
+            migrate(&db, &MIGRATIONS[..3]).unwrap();
+            db.execute("UPDATE meta SET value = 41 WHERE key = 'last_seq'", []).unwrap();
+            if !events.is_empty() {
+                let columns = "seq, id, identity, kind, received_at, verification, body";
+                db.execute(&format!("INSERT INTO events ({columns}) VALUES {events}"), []).unwrap();
+            }
+            migrate(&db, MIGRATIONS).unwrap();
+            let place = "SELECT value FROM meta WHERE key = 'catalogued_before'";
+            assert_eq!(db.query_row(place, [], |row| row.get::<_, i64>(0)).unwrap(), from);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::super::model::HandlerId;
 use super::super::queue::{ClaimRequest, Queue, Taken};
+use super::catalogue;
 use super::deliveries;
 use super::handlers;
 use super::identities;
@@ -137,6 +138,7 @@ impl Writer {
             identities::file(&mut tx)?;
             deliveries::keep_near(&mut tx)?;
             handlers::note(&mut tx)?;
+            catalogue::note_copies(&tx)?;
             if proving {
                 db.prepare_cached("UPDATE meta SET value = value + 1 WHERE key = 'probe'")?.execute([])?;
             }

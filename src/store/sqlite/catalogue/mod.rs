@@ -1,0 +1,118 @@
+//! What is made of events after they were stored, so that storing them stays cheap: sums, lists, and whatever else can
+//! wait for a moment.
+//!
+//! Events before the place `catalogued_before` are taken in, those from there on are not yet: whoever asks looks at these
+//! himself. A [`Run`] of them is read beside the writer, which then takes it in with one job: what is written and the
+//! place move in one transaction, so that a crash neither leaves out an event nor takes one in twice. Pruning takes out
+//! again what was taken in.
+//!
+//! Each concern is a file here with three functions: what it makes of a run without the writer (where that is worth
+//! while), `add` for a run, `remove` for events that are pruned.
+
+mod counts;
+
+use bytes::Bytes;
+use rusqlite::{Connection, params};
+
+use super::events::{ROW, event, row};
+use super::memory::Tx;
+use crate::event::Event;
+
+pub(super) use self::counts::note_copies;
+
+type Result<T> = rusqlite::Result<T>;
+
+/// Events taken in by one transaction: few enough not to keep callbacks waiting, enough to share the pages they change.
+const RUN: usize = if cfg!(test) { 7 } else { 1024 };
+/// Bytes of their bodies, about.
+const RUN_BYTES: usize = 4 << 20;
+
+/// Events that follow one another in the order of storing and are to be taken in.
+#[derive(Debug)]
+pub(in crate::store) struct Run {
+    /// The place that was reached before.
+    from: i64,
+    /// The place that will be reached with it.
+    before: i64,
+    /// In the order of storing.
+    events: Vec<Entry>,
+    /// Places up to the newest event, from `from` on.
+    behind: i64,
+}
+
+/// An event at its place in the order of storing.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) seq: i64,
+    pub(super) event: Event,
+    /// Copies that came after it.
+    pub(super) duplicates: u64,
+}
+
+impl Run {
+    /// How many events there are, and how many more wait behind them, at most.
+    pub(in crate::store) fn len(&self) -> (usize, u64) {
+        (self.events.len(), u64::try_from(self.behind - (self.before - self.from)).unwrap_or(0))
+    }
+}
+
+/// Reads what is to be taken in next; none when there is nothing.
+pub(in crate::store) fn read(db: &Connection) -> Result<Option<Run>> {
+    let snapshot = db.unchecked_transaction()?;
+    let from = reached(&snapshot)?;
+    let mut statement =
+        snapshot.prepare_cached(&format!("SELECT {ROW}, body FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2"))?;
+    let mut rows = statement.query(params![from, RUN])?;
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while let Some(line) = rows.next()? {
+        let entry = entry(line)?;
+        bytes += entry.event.body.len();
+        events.push(entry);
+        if bytes > RUN_BYTES {
+            break;
+        }
+    }
+    let Some(before) = events.last().map(|last| last.seq + 1) else {
+        return Ok(None);
+    };
+    let newest: i64 = snapshot.prepare_cached("SELECT max(seq) FROM events")?.query_row([], |row| row.get(0))?;
+    Ok(Some(Run { from, before, events, behind: newest + 1 - from }))
+}
+
+/// Takes a run in. Returns whether it did: not when another one was taken in since it was read, or an event of it has
+/// been pruned; then it is to be read again.
+pub(in crate::store) fn take_in(tx: &mut Tx<'_>, run: &Run) -> Result<bool> {
+    if tx.catalogued_before() != run.from {
+        return Ok(false);
+    }
+    let (count, copies): (usize, u64) = tx
+        .db
+        .prepare_cached("SELECT count(*), coalesce(sum(duplicates), 0) FROM events WHERE seq >= ?1 AND seq < ?2")?
+        .query_row([run.from, run.before], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if count != run.events.len() {
+        return Ok(false);
+    }
+    counts::add(tx, &run.events, copies)?;
+    tx.db.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'catalogued_before'")?.execute([run.before])?;
+    tx.effects.catalogued_before = Some(run.before);
+    Ok(true)
+}
+
+/// Takes events out that are being pruned.
+pub(super) fn take_out(tx: &mut Tx<'_>, pruned: &[Entry]) -> Result<()> {
+    let before = tx.catalogued_before();
+    let end = pruned.partition_point(|entry| entry.seq < before);
+    counts::remove(tx, &pruned[..end])
+}
+
+/// The place before which events are taken in, as of the last commit.
+pub(super) fn reached(db: &Connection) -> Result<i64> {
+    db.prepare_cached("SELECT value FROM meta WHERE key = 'catalogued_before'")?.query_row([], |row| row.get(0))
+}
+
+/// Reads the columns of [`ROW`] and the body behind them.
+pub(super) fn entry(line: &rusqlite::Row<'_>) -> Result<Entry> {
+    let row = row(line)?;
+    let event = event(&row, Bytes::from(line.get::<_, Vec<u8>>(13)?));
+    Ok(Entry { seq: row.seq, duplicates: row.duplicates, event })
+}
