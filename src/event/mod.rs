@@ -25,7 +25,7 @@ use crate::clock::Timestamp;
 pub type EventId = uuid::Uuid;
 
 /// How far the sender of an event is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verification {
     /// Its signature matched one of our keys.
     Verified,

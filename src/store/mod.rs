@@ -23,15 +23,15 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 pub use self::model::{
     Appended, Catalogued, Claim, Claimed, Counts, Delivery, DeliveryFilter, DeliveryState, EventFilter, EventRow,
-    HandlerId, HandlerRow, NewEvent, NewRefused, Owed, Page, QuarantineFilter, Quarantined, Settlement, Stored,
-    Verdict,
+    HandlerId, HandlerRow, KindStats, NewEvent, NewRefused, Owed, Page, QuarantineFilter, Quarantined, Settlement,
+    Stats, Stored, Timeline, Verdict, Waiting,
 };
 use self::queue::{Admission, ClaimRequest, Queue};
 pub use self::settings::{QuarantineSettings, Settings};
 pub use self::sqlite::OpenError;
 use self::sqlite::{Job, Judged, Opening, Pruning, Sqlite, Tx};
 use crate::clock::{Clock, Timestamp};
-use crate::event::{EventId, Reason};
+use crate::event::{EventId, Kind, Reason};
 
 /// Why something was not written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +73,8 @@ pub struct Tally {
     pub dead: BTreeMap<String, u64>,
     /// Refused callbacks per reason.
     pub refused: BTreeMap<Reason, u64>,
+    /// Bytes of their bodies.
+    pub refused_bytes: u64,
 }
 
 /// An open store. Clones share it.
@@ -244,6 +246,28 @@ impl Store {
         self.read(move |db| sqlite::list_events(db, &filter, limit, before)).await
     }
 
+    /// Counts events: all of them, and those received in the latest `steps` steps of so many seconds, a multiple of 60.
+    /// While more events are to be catalogued than some thousands, the rest of them is missing.
+    pub async fn stats(&self, step_seconds: i64, steps: usize) -> Result<Stats, StoreError> {
+        let now = self.0.clock.now();
+        self.read(move |db| sqlite::stats(db, now, step_seconds, steps)).await
+    }
+
+    /// When the latest event of each kind was received, also of those that are gone.
+    pub async fn latest(&self) -> Result<Vec<(Kind, Timestamp)>, StoreError> {
+        self.read(sqlite::latest).await
+    }
+
+    /// What it works by at present.
+    pub fn settings(&self) -> Settings {
+        self.0.terms.load().settings.clone()
+    }
+
+    /// What waits to be written.
+    pub fn waiting(&self) -> Waiting {
+        self.0.queue.waiting()
+    }
+
     /// Everything known of one event.
     pub async fn event(&self, id: EventId) -> Result<Option<Stored>, StoreError> {
         self.read(move |db| sqlite::find_event(db, id)).await
@@ -292,8 +316,14 @@ impl Store {
             let count = |id| u64::try_from(of.get(id).copied().unwrap_or(0)).unwrap_or(0);
             self.0.terms.load().handlers.iter().map(|(name, id)| (name.clone(), count(id))).collect()
         };
+        let refused_bytes: i64 = counts.refused.values().map(|(_, bytes)| bytes).sum();
         let refused = counts.refused.iter().map(|(reason, (n, _))| (*reason, u64::try_from(*n).unwrap_or(0)));
-        Tally { pending: by_name(&counts.pending), dead: by_name(&counts.dead), refused: refused.collect() }
+        Tally {
+            pending: by_name(&counts.pending),
+            dead: by_name(&counts.dead),
+            refused: refused.collect(),
+            refused_bytes: u64::try_from(refused_bytes).unwrap_or(0),
+        }
     }
 
     /// Receipt of the oldest event that is pending for a handler.

@@ -1,5 +1,6 @@
 //! What goes into the store and comes out of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -112,8 +113,54 @@ pub struct Catalogued {
     pub behind: u64,
 }
 
+/// How many events there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// As of when.
+    pub at: Timestamp,
+    /// All kinds.
+    pub kinds: BTreeMap<Kind, KindStats>,
+    /// The latest of them over time.
+    pub timeline: Timeline,
+    /// Receipt of the oldest event, about.
+    pub oldest_received_at: Option<Timestamp>,
+}
+
+/// How many events there are of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KindStats {
+    /// Events that are stored.
+    pub count: u64,
+    /// Copies of them.
+    pub duplicates: u64,
+    /// The latest own time of an event, also of one that has been pruned.
+    pub last_event_at: Option<Timestamp>,
+    /// The latest receipt, likewise.
+    pub last_received_at: Option<Timestamp>,
+}
+
+/// Counts of events that are stored, by their receipt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeline {
+    /// Where the first step begins.
+    pub from: Timestamp,
+    /// Length of each step.
+    pub step_seconds: i64,
+    /// For all kinds, a count for each step.
+    pub kinds: BTreeMap<Kind, Vec<u64>>,
+}
+
+/// What waits to be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Callbacks and the like.
+    pub count: usize,
+    /// Bytes of their bodies, about.
+    pub bytes: usize,
+}
+
 /// Which events to list; newest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named like what they compare with")]
 pub struct EventFilter {
     pub kind: Option<Kind>,

@@ -173,6 +173,12 @@ impl Queue {
         }
     }
 
+    /// What waits, with what the writer has in hand.
+    pub(super) fn waiting(&self) -> super::Waiting {
+        let waiting = self.lock();
+        super::Waiting { count: waiting.jobs.len() + waiting.in_hand, bytes: waiting.bytes }
+    }
+
     /// Whether no job waits.
     pub(super) fn is_drained(&self) -> bool {
         self.lock().jobs.is_empty()

@@ -84,16 +84,12 @@ fn count_copy(tx: &mut Tx<'_>, seq: i64) -> Result<Appended> {
     Ok(Appended::Duplicate(Some(id)))
 }
 
-/// A page of rows, newest first. The cursor is the `seq` of the last row of the page before.
-pub(in crate::store) fn list(
-    db: &Connection,
-    filter: &EventFilter,
-    limit: usize,
-    before: Option<i64>,
-) -> Result<Page<EventRow>> {
-    let text = |value: &Option<String>| value.as_deref().map(|v| Sql::from(v.trim().to_owned()));
+/// Rows that a filter matches from place `start` on and before `end`, the newest first: looks at each.
+pub(super) fn scan(db: &Connection, filter: &EventFilter, start: i64, end: i64, limit: usize) -> Result<Vec<EventRow>> {
+    let text = |value: &Option<String>| value.clone().map(Sql::from);
     let conditions: Vec<(&str, Sql)> = [
-        ("seq < ?", before.map(Sql::from)),
+        ("seq >= ?", Some(Sql::from(start))),
+        ("seq < ?", Some(Sql::from(end))),
         ("kind = ?", filter.kind.map(|kind| Sql::from(kind.slug().to_owned()))),
         ("domain = ?", text(&filter.domain)),
         ("app = ?", text(&filter.app)),
@@ -106,10 +102,14 @@ pub(in crate::store) fn list(
     .filter_map(|(condition, value)| Some((condition, value?)))
     .collect();
     let wanted = where_clause(conditions.iter().map(|(condition, _)| *condition));
-    let sql = format!("SELECT {ROW} FROM events {wanted} ORDER BY seq DESC LIMIT {}", limit + 1);
+    let sql = format!("SELECT {ROW} FROM events {wanted} ORDER BY seq DESC LIMIT {limit}");
     let mut statement = db.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(conditions.into_iter().map(|(_, value)| value)), row)?;
-    Ok(page(rows.collect::<Result<_>>()?, limit, |row| row.seq.to_string()))
+    statement.query_map(params_from_iter(conditions.into_iter().map(|(_, value)| value)), row)?.collect()
+}
+
+/// The row at a place in the order of storing.
+pub(super) fn row_at(db: &Connection, seq: i64) -> Result<Option<EventRow>> {
+    db.prepare_cached(&format!("SELECT {ROW} FROM events WHERE seq = ?1"))?.query_row([seq], row).optional()
 }
 
 /// `WHERE a AND b`, or nothing.

@@ -28,11 +28,13 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::catalogue::{read as read_run, take_in};
+#[cfg(test)]
+pub(super) use self::catalogue::LIST_QUERIES;
+pub(super) use self::catalogue::{latest, list as list_events, read as read_run, stats, take_in};
 #[cfg(test)]
 pub(super) use self::deliveries::HOT_QUERIES;
 pub(super) use self::deliveries::{Judged, judge, judge_all, list as list_deliveries, oldest_pending, settle, undone};
-pub(super) use self::events::{append, find as find_event, list as list_events};
+pub(super) use self::events::{append, find as find_event};
 pub(super) use self::handlers::{Standings, list as list_handlers, pause};
 use self::log::{Log, Move};
 pub(super) use self::memory::{Tally, Tx};

@@ -180,6 +180,29 @@ fn check_sums(db: &rusqlite::Connection) {
     }
 }
 
+/// Statistics in short: per kind the count, the copies and the counts of the steps.
+fn check_stats(play: &Play, step_seconds: i64, steps: usize) {
+    let Fixture { store, runtime, .. } = &play.fixture;
+    let stats = runtime.block_on(store.stats(step_seconds, steps)).unwrap();
+    let db = play.database();
+    assert_eq!(stats.kinds.len(), Kind::all().count());
+    for (kind, sum) in &stats.kinds {
+        let plain = format!("SELECT count(*), coalesce(sum(duplicates), 0) FROM events WHERE kind = '{kind}'");
+        let plain: (u64, u64) = db.query_row(&plain, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!((sum.count, sum.duplicates), plain, "{kind}");
+        for (at, count) in stats.timeline.kinds[kind].iter().enumerate() {
+            let start = stats.timeline.from.millis() + i64::try_from(at).unwrap() * step_seconds * 1000;
+            let plain = "SELECT count(*) FROM events WHERE kind = ?1 AND received_at >= ?2 AND received_at < ?3";
+            let values = rusqlite::params![kind.slug(), start, start + step_seconds * 1000];
+            assert_eq!(*count, db.query_row(plain, values, |row| row.get::<_, u64>(0)).unwrap(), "{kind}, step {at}");
+        }
+    }
+    let now = play.fixture.clock.now();
+    let length = Duration::from_secs(u64::try_from(step_seconds).unwrap() * steps as u64);
+    let end = stats.timeline.from.plus(length);
+    assert!(end > now && end.minus(length / u32::try_from(steps).unwrap()) <= now, "the last step holds the present");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
@@ -187,7 +210,157 @@ proptest! {
     fn what_is_catalogued_is_what_is_stored(steps in prop::collection::vec(step(), 1..80)) {
         let play = Play::new().run(steps);
         check_sums(&play.database());
+        check_stats(&play, 300, 10);
+        check_stats(&play, 3600, 5);
         play.catch_up();
         check_sums(&play.database());
+    }
+}
+
+/// A filter in short.
+#[derive(Clone, Debug)]
+struct Wanted {
+    event_type: Option<usize>,
+    domain: Option<u8>,
+    app: Option<u8>,
+    stream: Option<u8>,
+    verification: Option<usize>,
+    /// Minutes before now.
+    since: Option<u64>,
+    until: Option<u64>,
+}
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    let name = || prop::option::weighted(0.3, 0_u8..4);
+    let minutes = || prop::option::weighted(0.3, 0_u64..300);
+    let (kind, verification) = (prop::option::weighted(0.3, 0..TYPES.len()), prop::option::weighted(0.3, 0_usize..3));
+    (kind, name(), name(), name(), verification, minutes(), minutes()).prop_map(
+        |(event_type, domain, app, stream, verification, since, until)| Wanted {
+            event_type,
+            domain,
+            app,
+            stream,
+            verification,
+            since,
+            until,
+        },
+    )
+}
+
+impl Wanted {
+    fn filter(&self, now: Timestamp) -> EventFilter {
+        let name = |prefix: &str, name: Option<u8>| name.map(|name| format!(" {prefix}{name} "));
+        let ago = |minutes: u64| now.minus(Duration::from_mins(minutes));
+        EventFilter {
+            kind: self.event_type.map(|at| Kind::of(i64::try_from(TYPES[at]).ok(), false)),
+            domain: name("domain", self.domain),
+            app: name("app", self.app),
+            stream: name("room", self.stream),
+            verification: self.verification.map(|at| Verification::ALL[at]),
+            since: self.since.map(ago),
+            until: self.until.map(ago),
+        }
+    }
+}
+
+/// What a list must be: every event that is stored, looked at one by one.
+fn plainly(db: &rusqlite::Connection, filter: &EventFilter) -> Vec<u128> {
+    let text = |name: &Option<String>| name.as_deref().map(str::trim).map(str::to_owned);
+    let sql = "SELECT id FROM events WHERE (?1 IS NULL OR kind = ?1) AND (?2 IS NULL OR domain = ?2) \
+               AND (?3 IS NULL OR app = ?3) AND (?4 IS NULL OR stream = ?4) AND (?5 IS NULL OR verification = ?5) \
+               AND (?6 IS NULL OR received_at >= ?6) AND (?7 IS NULL OR received_at < ?7) ORDER BY seq DESC";
+    let values = rusqlite::params![
+        filter.kind.map(Kind::slug),
+        text(&filter.domain),
+        text(&filter.app),
+        text(&filter.stream),
+        filter.verification.map(Verification::slug),
+        filter.since.map(Timestamp::millis),
+        filter.until.map(Timestamp::millis),
+    ];
+    let id = |row: &rusqlite::Row<'_>| row.get::<_, [u8; 16]>(0).map(u128::from_be_bytes);
+    db.prepare(sql).unwrap().query_map(values, id).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+}
+
+/// Reads a list page by page, and does something between two of them.
+fn read_through(
+    mut play: Play,
+    filter: &EventFilter,
+    limit: usize,
+    between: &mut dyn FnMut(Play) -> Play,
+) -> (Play, Vec<u128>) {
+    let (mut ids, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let Fixture { store, runtime, .. } = &play.fixture;
+        let page = runtime.block_on(store.events(filter.clone(), limit, cursor.as_deref())).unwrap();
+        assert!(page.items.len() <= limit);
+        assert!(page.next.is_none() || page.items.len() == limit, "a page that is not the last is full");
+        ids.extend(page.items.iter().map(|row| row.id.as_u128()));
+        cursor = page.next;
+        if cursor.is_none() {
+            return (play, ids);
+        }
+        play = between(play);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_list_is_every_event_that_its_filter_matches(
+        steps in prop::collection::vec(step(), 1..100),
+        filters in prop::collection::vec((wanted(), 1_usize..8), 40),
+    ) {
+        let mut play = Play::new().run(steps);
+        for (wanted, limit) in filters {
+            let filter = wanted.filter(play.fixture.clock.now());
+            let ids;
+            (play, ids) = read_through(play, &filter, limit, &mut |play| play);
+            assert_eq!(ids, plainly(&play.database(), &filter), "{filter:?}");
+        }
+        play.catch_up();
+        for (table, lines) in [("grouped", "1"), ("named", "stream IS NOT NULL")] {
+            let missing = format!(
+                "SELECT seq FROM events WHERE {lines} AND seq NOT IN (SELECT event FROM {table})
+                 UNION ALL SELECT event FROM {table} WHERE event NOT IN (SELECT seq FROM events)"
+            );
+            assert_eq!(rows(&play.database(), &missing), Vec::<String>::new(), "{table}");
+        }
+    }
+
+    #[test]
+    fn a_list_read_page_by_page_shows_once_what_was_there_when_it_began(
+        before in prop::collection::vec(step(), 20..60),
+        wanted in wanted(),
+        limit in 1_usize..5,
+        between in prop::collection::vec(prop::collection::vec(step(), 0..6), 20),
+    ) {
+        let play = Play::new().run(before);
+        let filter = wanted.filter(play.fixture.clock.now());
+        let first = plainly(&play.database(), &filter);
+        let mut between = between.into_iter();
+        let (play, ids) = read_through(play, &filter, limit, &mut |play| play.run(between.next().unwrap_or_default()));
+        let last = plainly(&play.database(), &filter);
+        let stayed: Vec<_> = first.iter().filter(|id| last.contains(id)).collect();
+        assert_eq!(ids.iter().filter(|id| last.contains(id)).collect::<Vec<_>>(), stayed);
+        assert!(ids.iter().all(|id| first.contains(id)), "what is new comes before everything else");
+    }
+}
+
+#[test]
+fn lists_are_answered_by_their_keys() {
+    let play = Play::new();
+    let db = play.database();
+    for (sql, way) in sqlite::LIST_QUERIES.concat() {
+        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = rusqlite::params_from_iter(vec![1; statement.parameter_count()]);
+        let way_taken: Vec<String> =
+            statement.query_map(values, |row| row.get(3)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+        let way_taken = way_taken.join("; ");
+        assert!(
+            way_taken.contains(way) && !way_taken.contains("SCAN") && !way_taken.contains("TEMP B-TREE"),
+            "{sql}: {way_taken}"
+        );
     }
 }

@@ -10,6 +10,11 @@
 //! while), `add` for a run, `remove` for events that are pruned.
 
 mod counts;
+mod groups;
+mod moments;
+mod names;
+mod select;
+mod stats;
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
@@ -19,6 +24,8 @@ use super::memory::Tx;
 use crate::event::Event;
 
 pub(super) use self::counts::note_copies;
+pub(in crate::store) use self::select::list;
+pub(in crate::store) use self::stats::{latest, stats};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -92,6 +99,9 @@ pub(in crate::store) fn take_in(tx: &mut Tx<'_>, run: &Run) -> Result<bool> {
     if count != run.events.len() {
         return Ok(false);
     }
+    let groups = groups::add(tx, &run.events)?;
+    names::add(tx, &run.events, &groups)?;
+    moments::add(tx, &run.events)?;
     counts::add(tx, &run.events, copies)?;
     tx.db.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'catalogued_before'")?.execute([run.before])?;
     tx.effects.catalogued_before = Some(run.before);
@@ -101,8 +111,11 @@ pub(in crate::store) fn take_in(tx: &mut Tx<'_>, run: &Run) -> Result<bool> {
 /// Takes events out that are being pruned.
 pub(super) fn take_out(tx: &mut Tx<'_>, pruned: &[Entry]) -> Result<()> {
     let before = tx.catalogued_before();
-    let end = pruned.partition_point(|entry| entry.seq < before);
-    counts::remove(tx, &pruned[..end])
+    let (pruned, _) = pruned.split_at(pruned.partition_point(|entry| entry.seq < before));
+    let groups = groups::remove(tx, pruned)?;
+    names::remove(tx, pruned, &groups)?;
+    moments::remove(tx, pruned)?;
+    counts::remove(tx, pruned)
 }
 
 /// The place before which events are taken in, as of the last commit.
@@ -116,3 +129,7 @@ pub(super) fn entry(line: &rusqlite::Row<'_>) -> Result<Entry> {
     let event = event(&row, Bytes::from(line.get::<_, Vec<u8>>(13)?));
     Ok(Entry { seq: row.seq, duplicates: row.duplicates, event })
 }
+
+/// What is asked for a list, with the way it must be answered.
+#[cfg(test)]
+pub(in crate::store) const LIST_QUERIES: [&[(&str, &str)]; 2] = [&select::QUERIES, &names::QUERIES];
