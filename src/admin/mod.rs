@@ -14,6 +14,7 @@ mod quarantine;
 mod query;
 mod session;
 mod settings;
+mod stats;
 
 use std::io;
 use std::sync::Arc;
@@ -132,6 +133,7 @@ fn router(admin: Admin) -> Router {
         .route("/quarantine/{id}/body", get(quarantine::body))
         .route("/quarantine/{id}/readmit", post(quarantine::readmit))
         .route("/import", post(import::import))
+        .route("/stats", get(stats::show))
         .fallback(|| async { Problem::not_found("there is no such call") })
         .layer(middleware::from_fn_with_state(admin.clone(), guard::api));
     let session = Router::new()

@@ -164,6 +164,10 @@ impl Builder {
         // By the time callbacks are spilled for want of an answer, probes must have seen that something is wrong.
         let stall = config.server.ack.deadline / 2;
         let store = Store::open(config.store.clone(), &names, stall, Arc::clone(&clock))?;
+        // Silence is told from when an event came last, also when that was before the start.
+        for (kind, received_at) in store.latest().await.unwrap_or_default() {
+            metrics.note_event(kind.slug(), received_at);
+        }
         let policies: Vec<_> = subscribers.iter().map(|subscriber| subscriber.policy.clone()).collect();
         let intake =
             Intake::new(store.clone(), config.signature.clone(), &policies, Arc::clone(&clock), metrics.clone());

@@ -225,11 +225,7 @@ impl Intake {
             Appended::Stored { id, drifted } => {
                 self.metrics.events_received_total.with_label_values(&[kind]).inc();
                 self.metrics.events_drift_total.with_label_values(&[kind]).inc_by(u64::from(drifted));
-                #[expect(clippy::cast_precision_loss, reason = "seconds of our time are exact in an f64")]
-                let received = received_at.secs() as f64;
-                let latest = self.metrics.last_event_timestamp_seconds.with_label_values(&[kind]);
-                // What is imported or readmitted came before others.
-                latest.set(latest.get().max(received));
+                self.metrics.note_event(kind, received_at);
                 tracing::debug!(%id, kind, "event stored");
             }
             Appended::Duplicate(id) => {

@@ -5,6 +5,8 @@ use prometheus::{
     TextEncoder, core::Collector,
 };
 
+use crate::clock::Timestamp;
+
 /// Seconds from a tenth of a millisecond to the sender's patience.
 const ANSWER_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
@@ -130,6 +132,14 @@ impl Metrics {
         };
         metrics.start_at_zero(known);
         metrics
+    }
+
+    /// Notes the receipt of an event; what is imported or readmitted came before others.
+    pub fn note_event(&self, kind: &str, received_at: Timestamp) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds of our time are exact in an f64")]
+        let received = received_at.secs() as f64;
+        let latest = self.last_event_timestamp_seconds.with_label_values(&[kind]);
+        latest.set(latest.get().max(received));
     }
 
     /// The metrics in the Prometheus text format.

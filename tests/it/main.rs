@@ -18,5 +18,6 @@ mod oddities;
 mod quarantine;
 mod recorder;
 mod samples;
+mod stats;
 mod trouble;
 mod wire;
