@@ -15,6 +15,7 @@ mod query;
 mod session;
 mod settings;
 mod stats;
+mod streams;
 
 use std::io;
 use std::sync::Arc;
@@ -132,6 +133,9 @@ fn router(admin: Admin) -> Router {
         .route("/quarantine/readmit", post(quarantine::readmit_many))
         .route("/quarantine/{id}/body", get(quarantine::body))
         .route("/quarantine/{id}/readmit", post(quarantine::readmit))
+        .route("/streams", get(streams::list))
+        .route("/streams/rebuild", get(streams::rebuild_progress).post(streams::rebuild))
+        .route("/streams/{domain}/{app}/{stream}", get(streams::show))
         .route("/import", post(import::import))
         .route("/stats", get(stats::show))
         .fallback(|| async { Problem::not_found("there is no such call") })

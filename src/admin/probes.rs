@@ -50,6 +50,7 @@ impl Admin {
         metrics.ready.set(i64::from(self.obstacle().is_none()));
         metrics.store_bytes.set(i64::try_from(store.bytes()).unwrap_or(i64::MAX));
         let tally = store.tally();
+        metrics.streams_live.set(i64::try_from(tally.streams_live).unwrap_or(i64::MAX));
         let count = |counts: &std::collections::BTreeMap<String, u64>, name: &str| {
             counts.get(name).map_or(0, |n| i64::try_from(*n).unwrap_or(i64::MAX))
         };

@@ -45,6 +45,8 @@ const CATALOGUE_PAUSE: u32 = 4;
 const CATALOGUE_BEHIND_MAX: u64 = 100_000;
 /// How often it is said how much is behind then.
 const CATALOGUE_TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether streams are to be made anew.
+const STREAMS_EVERY: Duration = Duration::from_secs(1);
 /// Pause when the store is in trouble.
 const CATALOGUE_TROUBLE: Duration = Duration::from_secs(5);
 
@@ -223,6 +225,7 @@ impl Server {
         background.spawn(serve("admin", admin.clone().serve(administration.0, no_admin.clone())).boxed());
         background.spawn(prune(store.clone()).boxed());
         background.spawn(catalogue(store.clone()).boxed());
+        background.spawn(streams(store.clone()).boxed());
 
         let ended = tokio::select! {
             () = stop => None,
@@ -340,6 +343,22 @@ async fn catalogue(store: Store) {
             }
             Err(error) => {
                 tracing::warn!(%error, "events could not be catalogued");
+                CATALOGUE_TROUBLE
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Makes streams anew when that was asked for, with pauses as long as the steps between: callbacks come first.
+async fn streams(store: Store) {
+    loop {
+        let begun = Instant::now();
+        let wait = match store.rebuild_streams().await {
+            Ok(true) => begun.elapsed(),
+            Ok(false) => STREAMS_EVERY,
+            Err(error) => {
+                tracing::warn!(%error, "streams could not be made anew");
                 CATALOGUE_TROUBLE
             }
         };

@@ -55,7 +55,7 @@ impl Verification {
 }
 
 /// Something CSS told us, as handlers receive it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// Our name for it, the same at every attempt and replay: make handlers idempotent on it.
     pub id: EventId,

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 pub use self::model::{
     Appended, Catalogued, Claim, Claimed, Counts, Delivery, DeliveryFilter, DeliveryState, EventFilter, EventRow,
     HandlerId, HandlerRow, KindStats, NewEvent, NewRefused, Owed, Page, QuarantineFilter, Quarantined, Settlement,
-    Stats, Stored, Timeline, Verdict, Waiting,
+    Stats, Stored, StreamFilter, StreamPush, StreamRow, StreamStory, StreamsRebuild, Timeline, Verdict, Waiting,
 };
 use self::queue::{Admission, ClaimRequest, Queue};
 pub use self::settings::{QuarantineSettings, Settings};
@@ -32,6 +32,7 @@ pub use self::sqlite::OpenError;
 use self::sqlite::{Job, Judged, Opening, Pruning, Sqlite, Tx};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{EventId, Kind, Reason};
+use crate::streams::StreamName;
 
 /// Why something was not written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +76,8 @@ pub struct Tally {
     pub refused: BTreeMap<Reason, u64>,
     /// Bytes of their bodies.
     pub refused_bytes: u64,
+    /// Streams that are live.
+    pub streams_live: u64,
 }
 
 /// An open store. Clones share it.
@@ -115,6 +118,10 @@ const REFUSED_OVERHEAD: i64 = 2048;
 const READERS_MAX: usize = 4;
 /// Deliveries a person's decision changes in one transaction: few enough not to keep callbacks waiting.
 const JUDGED_AT_ONCE: usize = 500;
+
+/// Runs of events that are catalogued before streams are read, and for how long that is waited for.
+const CATCH_UP_RUNS: usize = 16;
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 impl Store {
     /// Opens or creates the store for the handlers of these names. `stall` is how long a write may take before the
@@ -323,6 +330,7 @@ impl Store {
             dead: by_name(&counts.dead),
             refused: refused.collect(),
             refused_bytes: u64::try_from(refused_bytes).unwrap_or(0),
+            streams_live: u64::try_from(counts.streams_live).unwrap_or(0),
         }
     }
 
@@ -352,6 +360,7 @@ impl Store {
 
     /// Forgets what is due to be forgotten, step by step so that callbacks need not wait. Returns how many events went.
     pub async fn prune(&self) -> Result<u64, StoreError> {
+        self.catch_up().await;
         let settings = self.0.terms.load().settings.clone();
         let now = self.0.clock.now();
         let remember_since = now.minus(settings.dedup_window);
@@ -384,6 +393,56 @@ impl Store {
         // Whatever came in between, the next reading shows how things are then.
         self.write(0, Admission::Always, move |tx| sqlite::take_in(tx, &run)).await?;
         Ok(Some(Catalogued { events, behind }))
+    }
+
+    /// A page of streams, by name. What was stored before is in it, unless very much was stored just before.
+    pub async fn streams(
+        &self,
+        filter: StreamFilter,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<StreamRow>, StoreError> {
+        let after = cursor.map(|cursor| sqlite::streams::parse_cursor(cursor).ok_or(StoreError::Cursor)).transpose()?;
+        self.catch_up().await;
+        self.read(move |db| sqlite::streams::list(db, &filter, limit, after.as_ref())).await
+    }
+
+    /// Everything about one stream; none if no push of it is known.
+    pub async fn stream(&self, name: StreamName) -> Result<Option<StreamStory>, StoreError> {
+        self.catch_up().await;
+        self.read(move |db| sqlite::streams::story(db, &name)).await
+    }
+
+    /// Has all streams made anew from the events that are stored, step by step in
+    /// [`rebuild_streams`](Self::rebuild_streams). Until they are, the former ones are shown.
+    pub async fn begin_streams_rebuild(&self) -> Result<(), StoreError> {
+        self.write(0, Admission::Always, sqlite::streams::begin_rebuild).await
+    }
+
+    /// How far streams are made anew; none when they are not.
+    pub async fn streams_rebuild(&self) -> Result<Option<StreamsRebuild>, StoreError> {
+        self.read(sqlite::streams::progress).await
+    }
+
+    /// Does a step of making streams anew. Returns whether there was anything to do.
+    pub async fn rebuild_streams(&self) -> Result<bool, StoreError> {
+        let Some(step) = self.read(sqlite::streams::read).await? else {
+            return Ok(false);
+        };
+        self.write(0, Admission::Always, move |tx| sqlite::streams::rebuild_step(tx, &step)).await?;
+        Ok(true)
+    }
+
+    /// Catalogues what is stored, within limits: on a store in trouble, or with very much to do, what is there must do.
+    async fn catch_up(&self) {
+        let caught_up = async {
+            for _ in 0..CATCH_UP_RUNS {
+                if !matches!(self.catalogue().await, Ok(Some(_))) {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(CATCH_UP_MAX, caught_up).await;
     }
 
     /// Completes when the thread that writes has died, which nothing it does should bring about.

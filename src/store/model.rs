@@ -10,6 +10,7 @@ use super::queue::Queue;
 use crate::clock::Timestamp;
 use crate::event::{Event, EventId, Facts, Identity, Kind, Reason, Verification};
 use crate::signature::LegacyHeaders;
+use crate::streams::{Span, StreamName};
 
 /// A handler's number in the store, behind its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -288,6 +289,77 @@ pub struct Quarantined {
 pub struct QuarantineFilter {
     /// Refused for this.
     pub reason: Option<Reason>,
+}
+
+/// Which streams to list, by name.
+#[derive(Clone, Debug, Default)]
+pub struct StreamFilter {
+    /// Those that are live, or those that are not.
+    pub live: Option<bool>,
+    /// Of this push domain; an empty one means none.
+    pub domain: Option<String>,
+    /// Of this app; an empty one means none.
+    pub app: Option<String>,
+}
+
+/// A stream as it is listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamRow {
+    /// Which one.
+    pub name: StreamName,
+    /// Whether the push that began last goes on.
+    pub live: bool,
+    /// The push that began last.
+    pub current: Option<Span>,
+    /// How many pushes are known.
+    pub pushes: u64,
+    /// The latest time of an event of it.
+    pub last_event_at: Timestamp,
+    /// Files that were recorded of it and whose events are stored.
+    pub recordings: u64,
+    /// The latest picture.
+    pub screencapture: Option<Event>,
+}
+
+/// A stream with the newest of its pushes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamStory {
+    /// As it is listed.
+    pub row: StreamRow,
+    /// The push that began last first.
+    pub timeline: Vec<StreamPush>,
+    /// The newest files that belong to none of these pushes.
+    pub recordings: Vec<Event>,
+    /// The newest faults and findings that belong to none of these pushes.
+    pub problems: Vec<Event>,
+}
+
+/// A push and what belongs to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamPush {
+    /// When it began and ended.
+    pub span: Span,
+    /// Files that were recorded of it, the newest first.
+    pub recordings: Vec<Event>,
+    /// The latest picture.
+    pub screencapture: Option<Event>,
+    /// Faults and findings, the newest first.
+    pub problems: Vec<Event>,
+}
+
+impl StreamPush {
+    pub(super) fn new(span: Span) -> Self {
+        Self { span, recordings: Vec::new(), screencapture: None, problems: Vec::new() }
+    }
+}
+
+/// How far streams are made anew from the events that are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamsRebuild {
+    /// Events that were looked at, about.
+    pub done: u64,
+    /// Events there are, about.
+    pub total: u64,
 }
 
 /// What becomes of a delivery after an attempt.

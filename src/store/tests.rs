@@ -1,6 +1,7 @@
 //! The store held against a simple model of itself, and against its bounds.
 
 mod catalogue;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

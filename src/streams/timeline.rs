@@ -25,6 +25,9 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(5);
 /// The code of a push that was cut on request or replaced.
 const CUT: i64 = 21;
 
+const REPLACED: Cause =
+    Cause { class: CauseClass::Replaced, meaning: "a newer push took its place", meaning_zh: "被新的推流顶替" };
+
 /// The history of a stream, the push that began last first. `loose` are the interruptions that name no push: each ends
 /// the one that began last before it; where there is none, it tells of a push of its own. Those of one moment are one.
 ///
@@ -85,7 +88,7 @@ impl Span {
     pub fn cause(&self) -> Option<Cause> {
         let errcode = self.end?.errcode.unwrap_or(0);
         let cause = Cause::of(errcode);
-        Some(if errcode == CUT && self.succeeded { Cause { class: CauseClass::Replaced, ..cause } } else { cause })
+        Some(if errcode == CUT && self.succeeded { REPLACED } else { cause })
     }
 
     /// How much of the time between two moments, in milliseconds, lies within it.

@@ -35,6 +35,7 @@ pub struct Metrics {
     pub queue_depth: IntGaugeVec,
     pub queue_oldest_timestamp_seconds: GaugeVec,
     pub dead_letters: IntGaugeVec,
+    pub streams_live: IntGauge,
     pub handler_attempts_total: IntCounterVec,
     pub handler_duration_seconds: HistogramVec,
     pub event_lag_seconds: HistogramVec,
@@ -102,6 +103,7 @@ impl Metrics {
                 opts("queue_oldest_timestamp_seconds", "Receipt of the oldest pending delivery's event; 0: none"),
                 &["handler"],
             )),
+            streams_live: new.add(IntGauge::with_opts(opts("streams_live", "Streams that are live"))),
             dead_letters: new.gauges(
                 "dead_letters",
                 "Deliveries that nobody tries again without a person",

@@ -19,5 +19,6 @@ mod quarantine;
 mod recorder;
 mod samples;
 mod stats;
+mod streams;
 mod trouble;
 mod wire;

@@ -54,6 +54,7 @@ pub(in crate::store) struct Tally {
     /// Those of the pending that stand in the indexes.
     pub(in crate::store) shelved: BTreeMap<HandlerId, i64>,
     pub(in crate::store) dead: BTreeMap<HandlerId, i64>,
+    pub(in crate::store) streams_live: i64,
     /// Count and bytes.
     pub(in crate::store) refused: BTreeMap<Reason, (i64, i64)>,
 }
@@ -164,6 +165,7 @@ impl Tally {
         change.pending.iter().for_each(|(handler, n)| *self.pending.entry(*handler).or_default() += n);
         change.shelved.iter().for_each(|(handler, n)| *self.shelved.entry(*handler).or_default() += n);
         change.dead.iter().for_each(|(handler, n)| *self.dead.entry(*handler).or_default() += n);
+        self.streams_live += change.streams_live;
         for (reason, (count, bytes)) in &change.refused {
             let sum = self.refused.entry(*reason).or_default();
             *sum = (sum.0 + count, sum.1 + bytes);

@@ -11,6 +11,7 @@ mod memory;
 mod prune;
 mod quarantine;
 mod schema;
+pub(super) mod streams;
 mod writer;
 
 use std::collections::HashMap;
@@ -410,6 +411,7 @@ fn recall(db: &Connection) -> rusqlite::Result<memory::Memory> {
         let (reason, sums) = row?;
         tally.refused.extend(reason.parse().ok().map(|reason| (reason, sums)));
     }
+    tally.streams_live = db.query_row("SELECT value FROM meta WHERE key = 'streams_live'", [], |row| row.get(0))?;
     let highest =
         "SELECT max(coalesce((SELECT max(seq) FROM events), 0), (SELECT value FROM meta WHERE key = 'last_seq'))";
     let next_seq = db.query_row(highest, [], |row| row.get::<_, i64>(0))? + 1;

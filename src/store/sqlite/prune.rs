@@ -1,11 +1,10 @@
 //! Forgetting: events whose deliveries have all ended go after their time, earlier when the store is too large.
 
-use rusqlite::Connection;
-
 use super::catalogue;
 use super::events::ROW;
 use super::identities;
 use super::memory::Tx;
+use super::streams;
 use crate::clock::Timestamp;
 
 type Result<T> = rusqlite::Result<T>;
@@ -41,7 +40,11 @@ struct Candidate {
 
 /// Looks at the events behind `after`, in the order of storing.
 pub(in crate::store) fn step(tx: &mut Tx<'_>, pruning: Pruning, after: i64) -> Result<Pruned> {
-    let candidates = candidates(tx.db, after)?;
+    // Streams that are made anew read every event once, and must not miss what one leaves behind that goes meanwhile.
+    if streams::is_under_way(tx.db)? {
+        return Ok(Pruned::default());
+    }
+    let candidates = candidates(tx, after)?;
     let mut gone = Vec::new();
     for event in &candidates {
         if !event.owed && (pruning.any_age || event.received_at < pruning.received_before.millis()) {
@@ -72,12 +75,13 @@ pub(in crate::store) fn drop_forgotten(tx: &mut Tx<'_>, before: Timestamp) -> Re
     Ok(i64::try_from(dropped).is_ok_and(|n| n == STEP))
 }
 
-fn candidates(db: &Connection, after: i64) -> Result<Vec<Candidate>> {
-    db.prepare_cached(
+/// Only of what is catalogued: an interruption that went unseen would leave its push without an end.
+fn candidates(tx: &Tx<'_>, after: i64) -> Result<Vec<Candidate>> {
+    tx.db.prepare_cached(
         "SELECT seq, received_at, EXISTS (SELECT 1 FROM deliveries d WHERE d.event = seq AND d.state IN (0, 2, 4, 5)) \
-         FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+         FROM events WHERE seq > ?1 AND seq < ?3 ORDER BY seq LIMIT ?2",
     )?
-    .query_map([after, STEP], |row| Ok(Candidate { seq: row.get(0)?, received_at: row.get(1)?, owed: row.get(2)? }))?
+    .query_map([after, STEP, tx.catalogued_before()], |row| Ok(Candidate { seq: row.get(0)?, received_at: row.get(1)?, owed: row.get(2)? }))?
     .collect()
 }
 

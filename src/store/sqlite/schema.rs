@@ -8,7 +8,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x6C76_686B;
 
 /// Each entry leads from the format version of its place to the next. Entries that were released never change.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 /// - `seq` is the order of storing, `identity` what makes copies equal (own time, natural key, content).
 /// - Times are milliseconds since 1970 in UTC.
@@ -166,6 +166,65 @@ INSERT INTO meta SELECT 'catalogued_before', coalesce(min(seq), (SELECT value FR
 CREATE INDEX deliveries_dropped ON deliveries (handler) WHERE state = 3;
 ";
 
+/// What the events of a stream come to; see [`super::streams`].
+///
+/// - `streams` belong to a generation: the one in use (`streams_generation`), or one that is being made (`streams_next`, 0
+///   for none), into which what outlived its events was carried up to the stream `streams_carried` (-1: of all) and events
+///   were added up to the place `streams_from`. `streams_live` counts those that are live in the one in use. A part of a
+///   name that is not known is empty. `state`: 0 no push known, 1 ended, 2 live. `current` names the push that began last,
+///   `pushes` and `loose` count rows of pushes and of interruptions that name none, `alone` those of them that tell of a
+///   push of their own. `outlived_at` is the latest time of an event that is gone.
+/// - `pushes` are named `#` and sequence, `@` and time of a push without one, `!` and time of an interruption that names
+///   none. The columns `old_…` are what events say that are gone; `outlived` is 1 where there were any.
+/// - `stream_notes` refers to events by their place: recordings (`sort` 1), screencaptures (2), problems (3).
+const VERSION_5: &str = "
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    domain TEXT NOT NULL,
+    app TEXT NOT NULL,
+    stream TEXT NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    current TEXT,
+    pushes INTEGER NOT NULL DEFAULT 0,
+    loose INTEGER NOT NULL DEFAULT 0,
+    alone INTEGER NOT NULL DEFAULT 0,
+    recordings INTEGER NOT NULL DEFAULT 0,
+    events INTEGER NOT NULL DEFAULT 0,
+    last_event_at INTEGER NOT NULL DEFAULT 0,
+    outlived_at INTEGER,
+    UNIQUE (generation, domain, app, stream)
+);
+CREATE INDEX streams_by_state ON streams (generation, state, domain, app, stream);
+CREATE TABLE pushes (
+    stream INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    began INTEGER,
+    ended INTEGER,
+    errcode INTEGER,
+    lasted INTEGER,
+    outlived INTEGER NOT NULL,
+    old_began INTEGER,
+    old_ended INTEGER,
+    old_errcode INTEGER,
+    old_lasted INTEGER,
+    events INTEGER NOT NULL,
+    PRIMARY KEY (stream, name)
+) WITHOUT ROWID;
+CREATE INDEX pushes_outlived ON pushes (stream, name) WHERE outlived = 1;
+CREATE TABLE stream_notes (
+    stream INTEGER NOT NULL,
+    sort INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    PRIMARY KEY (stream, sort, at, event)
+) WITHOUT ROWID;
+
+INSERT INTO meta VALUES ('streams_generation', 1), ('streams_live', 0), ('streams_carried', -1), ('streams_from', 0);
+INSERT INTO meta SELECT 'streams_next', 2 * EXISTS (SELECT 1 FROM events WHERE seq < value)
+    FROM meta WHERE key = 'catalogued_before';
+";
+
 /// Brings a database to the newest of `migrations`, each step in its own transaction. Refuses what a newer version
 /// wrote, and a database that is somebody else's.
 pub(super) fn migrate(db: &Connection, migrations: &[&str]) -> Result<(), OpenError> {
@@ -254,6 +313,24 @@ mod tests {
             let place = "SELECT value FROM meta WHERE key = 'catalogued_before'";
             assert_eq!(db.query_row(place, [], |row| row.get::<_, i64>(0)).unwrap(), from);
         }
+    }
+
+    #[test]
+    fn streams_are_made_in_version_5_of_what_was_catalogued_before() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, &MIGRATIONS[..4]).unwrap();
+        let next = |db: &Connection| -> i64 {
+            db.query_row("SELECT value FROM meta WHERE key = 'streams_next'", [], |row| row.get(0)).unwrap()
+        };
+        let empty = Connection::open_in_memory().unwrap();
+        migrate(&empty, MIGRATIONS).unwrap();
+        assert_eq!(next(&empty), 0);
+        let event = "INSERT INTO events (seq, id, identity, kind, received_at, verification, body) \
+                     VALUES (7, x'01', x'02', 'relay', 0, 'unsigned', '{}')";
+        db.execute(event, []).unwrap();
+        db.execute("UPDATE meta SET value = 8 WHERE key = 'catalogued_before'", []).unwrap();
+        migrate(&db, MIGRATIONS).unwrap();
+        assert_eq!(next(&db), 2);
     }
 
     #[test]

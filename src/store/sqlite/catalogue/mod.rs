@@ -21,6 +21,7 @@ use rusqlite::{Connection, params};
 
 use super::events::{ROW, event, row};
 use super::memory::Tx;
+use super::streams;
 use crate::event::Event;
 
 pub(super) use self::counts::note_copies;
@@ -43,6 +44,8 @@ pub(in crate::store) struct Run {
     before: i64,
     /// In the order of storing.
     events: Vec<Entry>,
+    /// What they say about streams.
+    told: Vec<streams::Told>,
     /// Places up to the newest event, from `from` on.
     behind: i64,
 }
@@ -83,7 +86,7 @@ pub(in crate::store) fn read(db: &Connection) -> Result<Option<Run>> {
         return Ok(None);
     };
     let newest: i64 = snapshot.prepare_cached("SELECT max(seq) FROM events")?.query_row([], |row| row.get(0))?;
-    Ok(Some(Run { from, before, events, behind: newest + 1 - from }))
+    Ok(Some(Run { from, before, told: streams::told(&events), events, behind: newest + 1 - from }))
 }
 
 /// Takes a run in. Returns whether it did: not when another one was taken in since it was read, or an event of it has
@@ -103,6 +106,7 @@ pub(in crate::store) fn take_in(tx: &mut Tx<'_>, run: &Run) -> Result<bool> {
     names::add(tx, &run.events, &groups)?;
     moments::add(tx, &run.events)?;
     counts::add(tx, &run.events, copies)?;
+    streams::add(tx, &run.told)?;
     tx.db.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'catalogued_before'")?.execute([run.before])?;
     tx.effects.catalogued_before = Some(run.before);
     Ok(true)
@@ -115,7 +119,8 @@ pub(super) fn take_out(tx: &mut Tx<'_>, pruned: &[Entry]) -> Result<()> {
     let groups = groups::remove(tx, pruned)?;
     names::remove(tx, pruned, &groups)?;
     moments::remove(tx, pruned)?;
-    counts::remove(tx, pruned)
+    counts::remove(tx, pruned)?;
+    streams::remove(tx, &streams::told(pruned))
 }
 
 /// The place before which events are taken in, as of the last commit.

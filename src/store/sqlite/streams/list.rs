@@ -1,0 +1,180 @@
+//! The list of streams, by name.
+//!
+//! Names do not change while events arrive, so a page begins where the one before it ended, whatever became live
+//! meanwhile. The index holds the streams of each state in the order of their names; a list of both is two that are
+//! merged, and one of an app alone goes from domain to domain.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, params, params_from_iter};
+
+use super::keep::{COLUMNS, Kept, Sort, State};
+use super::pushes::{self, PushRow};
+use super::{Result, rebuild};
+use crate::clock::Timestamp;
+use crate::event::Event;
+use crate::store::model::{Page, StreamFilter, StreamRow};
+use crate::store::sqlite::events;
+use crate::streams::{StreamName, timeline};
+
+/// A page of streams. The cursor is the name of the last one of the page before.
+pub(in crate::store) fn list(
+    db: &Connection,
+    filter: &StreamFilter,
+    limit: usize,
+    after: Option<&StreamName>,
+) -> Result<Page<StreamRow>> {
+    let snapshot = db.unchecked_transaction()?;
+    let generation = rebuild::generation(&snapshot)?;
+    let states: &[State] = match filter.live {
+        Some(true) => &[State::Live],
+        Some(false) => &[State::Ended],
+        None => &[State::Live, State::Ended],
+    };
+    let mut found = Vec::new();
+    for state in states {
+        let wanted = Wanted { db: &snapshot, place: [generation, *state as i64], limit: limit + 1 };
+        found.extend(wanted.of(filter, after)?);
+    }
+    found.sort_by(|(_, one), (_, other)| one.cmp(other));
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|(_, name)| cursor(name));
+    let items = found.into_iter().map(|(kept, name)| row(&snapshot, &kept, name)).collect::<Result<_>>()?;
+    Ok(Page { items, next })
+}
+
+/// What is read of the streams of one state.
+struct Wanted<'a> {
+    db: &'a Connection,
+    /// Generation and state.
+    place: [i64; 2],
+    limit: usize,
+}
+
+impl Wanted<'_> {
+    fn of(&self, filter: &StreamFilter, after: Option<&StreamName>) -> Result<Vec<(Kept, StreamName)>> {
+        let domain = filter.domain.as_deref().map(str::trim);
+        let Some(app) = filter.app.as_deref().map(str::trim) else {
+            return match domain {
+                None => {
+                    self.read("(domain, app, stream) > ", &[], after.map(|a| [&a.domain, &a.app, &a.stream].to_vec()))
+                }
+                Some(domain) => {
+                    let behind = after.filter(|after| after.domain.as_str() >= domain);
+                    if behind.is_some_and(|after| after.domain != domain) {
+                        return Ok(Vec::new());
+                    }
+                    self.read("(app, stream) > ", &[("domain", domain)], behind.map(|a| [&a.app, &a.stream].to_vec()))
+                }
+            };
+        };
+        match domain {
+            Some(domain) => self.of_app(domain, app, after),
+            None => self.of_app_anywhere(app, after),
+        }
+    }
+
+    fn of_app(&self, domain: &str, app: &str, after: Option<&StreamName>) -> Result<Vec<(Kept, StreamName)>> {
+        let place = (domain, app);
+        let reached = after.map(|after| (after.domain.as_str(), after.app.as_str()));
+        if reached.is_some_and(|reached| reached > place) {
+            return Ok(Vec::new());
+        }
+        let behind = after.filter(|_| reached == Some(place)).map(|after| vec![&after.stream]);
+        self.read("(stream) > ", &[("domain", domain), ("app", app)], behind)
+    }
+
+    fn of_app_anywhere(&self, app: &str, after: Option<&StreamName>) -> Result<Vec<(Kept, StreamName)>> {
+        let mut found = Vec::new();
+        let mut domain = self.domain("domain >= ?3", after.map_or("", |after| &after.domain))?;
+        while let Some(this) = domain {
+            found.extend(self.of_app(&this, app, after)?);
+            if found.len() >= self.limit {
+                break;
+            }
+            domain = self.domain("domain > ?3", &this)?;
+        }
+        Ok(found)
+    }
+
+    /// The first domain for which the condition is true.
+    fn domain(&self, condition: &str, than: &str) -> Result<Option<String>> {
+        let [generation, state] = self.place;
+        self.db
+            .prepare_cached(&format!(
+                "SELECT min(domain) FROM streams WHERE generation = ?1 AND state = ?2 AND {condition}"
+            ))?
+            .query_row(params![generation, state, than], |row| row.get(0))
+    }
+
+    /// Streams whose columns equal these, behind those values of the columns after them.
+    fn read(
+        &self,
+        behind: &str,
+        equal: &[(&str, &str)],
+        values: Option<Vec<&String>>,
+    ) -> Result<Vec<(Kept, StreamName)>> {
+        let mut conditions = vec!["generation = ? AND state = ?".to_owned()];
+        let mut given: Vec<Sql> = self.place.into_iter().map(Sql::from).collect();
+        for (column, value) in equal {
+            conditions.push(format!("{column} = ?"));
+            given.push(Sql::from((*value).to_owned()));
+        }
+        if let Some(values) = values {
+            conditions.push(format!("{behind} ({})", vec!["?"; values.len()].join(", ")));
+            given.extend(values.into_iter().map(|value| Sql::from(value.clone())));
+        }
+        let sql = format!(
+            "SELECT {COLUMNS}, domain, app, stream FROM streams WHERE {} ORDER BY domain, app, stream LIMIT {}",
+            conditions.join(" AND "),
+            self.limit
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let rows = statement.query_map(params_from_iter(given), |row| {
+            let name = StreamName { domain: row.get("domain")?, app: row.get("app")?, stream: row.get("stream")? };
+            Ok((Kept::read(row, 0)?, name))
+        })?;
+        rows.collect()
+    }
+}
+
+/// A stream as it is listed.
+pub(super) fn row(db: &Connection, kept: &Kept, name: StreamName) -> Result<StreamRow> {
+    let current = match &kept.current {
+        Some(key) => PushRow::find(db, kept.id, key)?,
+        None => None,
+    };
+    let of_push = current.as_ref().is_some_and(|row| !pushes::is_loose(&row.key));
+    let loose = if of_push && kept.loose > 0 { pushes::last_loose(db, kept.id)? } else { None };
+    let current = current.and_then(|row| timeline(vec![row.push()], loose).into_iter().next());
+    Ok(StreamRow {
+        name,
+        live: kept.state == State::Live,
+        current,
+        pushes: u64::try_from(kept.pushes + kept.alone).unwrap_or(0),
+        last_event_at: Timestamp::from_millis(kept.last_event_at),
+        recordings: u64::try_from(kept.recordings).unwrap_or(0),
+        screencapture: newest_picture(db, kept.id)?,
+    })
+}
+
+fn newest_picture(db: &Connection, stream: i64) -> Result<Option<Event>> {
+    let mut statement = db.prepare_cached(
+        "SELECT event FROM stream_notes WHERE stream = ?1 AND sort = ?2 ORDER BY at DESC, event DESC LIMIT 1",
+    )?;
+    let mut rows = statement.query(params![stream, Sort::Screencapture as i64])?;
+    rows.next()?.map(|row| events::at(db, row.get(0)?)).transpose()
+}
+
+/// A name as a cursor.
+fn cursor(name: &StreamName) -> String {
+    BASE64.encode(serde_json::json!([name.domain, name.app, name.stream]).to_string())
+}
+
+/// The name that a cursor stands for.
+pub(in crate::store) fn parse_cursor(text: &str) -> Option<StreamName> {
+    let (domain, app, stream) = serde_json::from_slice(&BASE64.decode(text).ok()?).ok()?;
+    Some(StreamName { domain, app, stream })
+}
