@@ -20,6 +20,7 @@ mod quarantine;
 mod send;
 mod serve;
 mod sign;
+mod streams;
 mod table;
 mod verify;
 
@@ -67,6 +68,9 @@ enum Command {
     /// Look at callbacks that were refused, and give them a second chance
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
+    /// Look at streams: who is live, and what became of each push
+    #[command(subcommand)]
+    Streams(streams::Streams),
     /// Read spilled callbacks or exported events back in
     Import(import::Import),
     /// Ask whether the service is ready
@@ -101,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Deliveries(command) => command.run(),
         Command::Handlers(command) => command.run(),
         Command::Quarantine(command) => command.run(),
+        Command::Streams(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Healthcheck(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -7,3 +7,4 @@ mod offline;
 mod operate;
 mod send;
 mod service;
+mod streams;
