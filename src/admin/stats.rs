@@ -44,8 +44,7 @@ pub(super) struct Overview {
     queue: QueueFacts,
     handlers: BTreeMap<String, HandlerFacts>,
     quarantine: QuarantineFacts,
-    /// Not counted by this version.
-    streams_live: Option<u64>,
+    streams_live: u64,
 }
 
 #[derive(Serialize)]
@@ -118,7 +117,7 @@ pub(super) async fn show(
         queue: QueueFacts::of(&admin),
         handlers: handlers.into_iter().map(|row| (row.name.clone(), HandlerFacts::from(row))).collect(),
         quarantine: QuarantineFacts::from(store.tally()),
-        streams_live: None,
+        streams_live: store.tally().streams_live,
         events: Events::from(stats.kinds),
         timeline: Steps::from(stats.timeline),
     }))
