@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -110,12 +110,7 @@ impl Workers {
         });
         for subscriber in wanted {
             match self.at_work.get(&subscriber.policy.name) {
-                Some((shared, _)) => {
-                    if let Some(surplus) = shared.follow(subscriber) {
-                        let shared = Arc::clone(shared);
-                        self.tasks.spawn(async move { shared.forgo(surplus).await });
-                    }
-                }
+                Some((shared, _)) => shared.follow(subscriber),
                 None => self.begin(subscriber),
             }
         }
@@ -152,6 +147,8 @@ struct Shared {
     subscriber: ArcSwap<Subscriber>,
     /// A permit for each attempt that may run.
     attempts: Semaphore,
+    /// Permits in use that are not to be used again.
+    surplus: AtomicUsize,
     bytes_in_hand: AtomicUsize,
 }
 
@@ -247,30 +244,34 @@ impl Worker {
 
 impl Shared {
     fn new(dispatcher: Dispatcher, subscriber: Subscriber) -> Self {
-        let attempts = Semaphore::new(subscriber.policy.concurrency);
-        let name = subscriber.policy.name.clone();
         Self {
             dispatcher,
-            name,
+            name: subscriber.policy.name.clone(),
+            attempts: Semaphore::new(subscriber.policy.concurrency),
+            surplus: AtomicUsize::new(0),
             subscriber: ArcSwap::from_pointee(subscriber),
-            attempts,
             bytes_in_hand: AtomicUsize::new(0),
         }
     }
 
-    /// Has the next attempts made by this one. Returns how many permits there are too many now.
-    fn follow(&self, subscriber: Subscriber) -> Option<usize> {
+    /// Has the next attempts made by this one.
+    fn follow(&self, subscriber: Subscriber) {
         let now = subscriber.policy.concurrency;
         let before = self.subscriber.swap(Arc::new(subscriber)).policy.concurrency;
-        self.attempts.add_permits(now.saturating_sub(before));
-        before.checked_sub(now).filter(|surplus| *surplus > 0)
+        let (more, fewer) = (now.saturating_sub(before), before.saturating_sub(now));
+        let surplus = fewer - self.attempts.forget_permits(fewer);
+        self.surplus.fetch_add(surplus, Ordering::Relaxed);
+        let reprieved = self
+            .surplus
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |surplus| Some(surplus.saturating_sub(more)));
+        self.attempts.add_permits(more.saturating_sub(reprieved.unwrap_or(0)));
     }
 
-    /// Takes permits away for good, as attempts end; those who wait for one wait behind this.
-    async fn forgo(&self, permits: usize) {
-        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        if let Ok(taken) = self.attempts.acquire_many(permits).await {
-            taken.forget();
+    fn give_back(&self, permit: SemaphorePermit<'_>) {
+        let is_surplus =
+            self.surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |surplus| surplus.checked_sub(1));
+        if is_surplus.is_ok() {
+            permit.forget();
         }
     }
 
@@ -284,7 +285,7 @@ impl Shared {
         }
         let subscriber = self.subscriber.load_full();
         let outcome = self.attempt(&subscriber, &claim.event, claim.attempt).await;
-        drop(permit);
+        self.give_back(permit);
         let Dispatcher { store, clock, .. } = &self.dispatcher;
         let settlement = retry::decide(subscriber.policy.retry, claim.attempt, outcome, clock.now(), fastrand::f64());
         self.note(&claim, &settlement);
