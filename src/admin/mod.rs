@@ -1,6 +1,7 @@
 //! The admin listener: probes, metrics, the JSON API and the dashboard, for people and their tools. `admin` never sees a
 //! callback being taken nor a delivery being made; all it knows stands in the store.
 
+mod config;
 mod dashboard;
 mod deliveries;
 mod events;
@@ -29,6 +30,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::config::Reloading;
 use self::guesses::Guesses;
 use self::problem::Problem;
 pub use self::settings::Settings;
@@ -44,6 +46,7 @@ pub struct Admin(Arc<Parts>);
 
 struct Parts {
     terms: ArcSwap<Terms>,
+    reloading: ArcSwap<Reloading>,
     intake: Arc<Intake>,
     metrics: Metrics,
     stopping: AtomicBool,
@@ -73,6 +76,7 @@ impl Admin {
         let terms = ArcSwap::from_pointee(Terms { settings, handlers });
         Self(Arc::new(Parts {
             terms,
+            reloading: ArcSwap::default(),
             intake,
             metrics,
             stopping: AtomicBool::new(false),
@@ -84,6 +88,11 @@ impl Admin {
     /// Asks for another token, and knows other handlers, from now on; where it listens stays as it is.
     pub fn reconfigure(&self, settings: Settings, handlers: Vec<Configured>) {
         self.0.terms.store(Arc::new(Terms { settings, handlers }));
+    }
+
+    /// What became of the configuration, for those who ask.
+    pub fn announce_configuration(&self, reloading: Reloading) {
+        self.0.reloading.store(Arc::new(reloading));
     }
 
     /// From now on we are not ready.
@@ -118,6 +127,7 @@ impl Admin {
 
 fn router(admin: Admin) -> Router {
     let api = Router::new()
+        .route("/config", get(config::show))
         .route("/events", get(events::list))
         .route("/events/{id}", get(events::show))
         .route("/events/{id}/body", get(events::body))

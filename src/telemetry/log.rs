@@ -11,7 +11,8 @@ use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
@@ -33,19 +34,29 @@ pub fn init(settings: &Settings, rust_log: Option<&str>) -> Result<Guard, InitEr
         Format::Auto | Format::Text => Form::Text { colours: terminal },
     };
     let stderr = stderr::global().map_err(InitError::Thread)?;
-    subscriber(filter, form, stderr.clone()).try_init().map_err(|_| InitError::AlreadySet)?;
+    let (subscriber, filter) = subscriber(filter, form, stderr.clone());
+    subscriber.try_init().map_err(|_| InitError::AlreadySet)?;
     panic::set_hook(Box::new(log_panic));
-    Ok(Guard(stderr))
+    Ok(Guard { stderr, filter })
 }
 
 /// Keep it until the end: dropping it waits, for a second at most, until what was logged is written.
-#[derive(Debug)]
 #[must_use = "the last lines may be lost without it"]
-pub struct Guard(Stderr);
+pub struct Guard {
+    stderr: Stderr,
+    filter: reload::Handle<EnvFilter, Formatted>,
+}
+
+impl Guard {
+    /// Logs at another level, or by other directives, from now on.
+    pub fn set_level(&self, level: &str) -> Result<(), InitError> {
+        self.filter.reload(filter(level)?).map_err(|_| InitError::Level(level.to_owned()))
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.flush(FLUSH_MAX);
+        self.stderr.flush(FLUSH_MAX);
     }
 }
 
@@ -71,7 +82,14 @@ enum Form {
     Json,
 }
 
-fn subscriber(filter: EnvFilter, form: Form, stderr: Stderr) -> impl Subscriber + Send + Sync {
+/// What forms the lines, before anything is filtered out.
+type Formatted = Layered<Box<dyn Layer<Registry> + Send + Sync>, Registry>;
+
+fn subscriber(
+    filter: EnvFilter,
+    form: Form,
+    stderr: Stderr,
+) -> (impl Subscriber + Send + Sync, reload::Handle<EnvFilter, Formatted>) {
     stderr.report_losses_with(match form {
         Form::Text { .. } => text_report,
         Form::Json => json_report,
@@ -86,7 +104,8 @@ fn subscriber(filter: EnvFilter, form: Form, stderr: Stderr) -> impl Subscriber 
             base.json().flatten_event(true).with_current_span(false).with_span_list(false).with_ansi(false).boxed()
         }
     };
-    Registry::default().with(layer).with(filter)
+    let (filter, handle) = reload::Layer::new(filter);
+    (Registry::default().with(layer).with(filter), handle)
 }
 
 /// A bare word that is no level would be taken for the name of a target and silence everything else, so it is refused.
@@ -196,7 +215,7 @@ pub(crate) mod tests {
     fn capture_as(form: Form, level: &str) -> (Pipe, Stderr, tracing::subscriber::DefaultGuard) {
         let pipe = Pipe::default();
         let stderr = Stderr::start(pipe.clone()).unwrap();
-        let subscriber = subscriber(filter(level).unwrap(), form, stderr.clone());
+        let (subscriber, _) = subscriber(filter(level).unwrap(), form, stderr.clone());
         (pipe, stderr, tracing::subscriber::set_default(subscriber))
     }
 
@@ -220,6 +239,19 @@ pub(crate) mod tests {
         let text = pipe.text();
         assert_eq!(text.matches('\n').count(), 1, "{text}");
         assert!(text.contains("WARN") && text.contains(r"first\nsecond") && !text.contains('\x1b'), "{text}");
+    }
+
+    #[test]
+    fn another_level_counts_from_then_on() {
+        let stderr = Stderr::start(Pipe::default()).unwrap();
+        let (subscriber, handle) = subscriber(filter("info").unwrap(), Form::Json, stderr.clone());
+        let _capturing = tracing::subscriber::set_default(subscriber);
+        let guard = Guard { stderr, filter: handle };
+        assert!(!tracing::enabled!(Level::DEBUG));
+        guard.set_level("livehook=debug").unwrap();
+        assert!(tracing::enabled!(Level::DEBUG));
+        assert!(guard.set_level("loud").is_err());
+        assert!(tracing::enabled!(Level::DEBUG), "a faulty one changes nothing");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub last_event_timestamp_seconds: GaugeVec,
     pub ready: IntGauge,
     pub start_timestamp_seconds: IntGauge,
+    pub config_last_reload_successful: IntGauge,
+    pub config_last_reload_success_timestamp_seconds: IntGauge,
     pub build_info: IntGaugeVec,
 }
 
@@ -129,6 +131,14 @@ impl Metrics {
             ready: new.add(IntGauge::with_opts(opts("ready", "Whether the store can take an event: 1, or 0"))),
             start_timestamp_seconds: new
                 .add(IntGauge::with_opts(opts("start_timestamp_seconds", "Start of the process"))),
+            config_last_reload_successful: new.add(IntGauge::with_opts(opts(
+                "config_last_reload_successful",
+                "Whether the configuration that was last read is the present one",
+            ))),
+            config_last_reload_success_timestamp_seconds: new.add(IntGauge::with_opts(opts(
+                "config_last_reload_success_timestamp_seconds",
+                "When the present configuration was taken over",
+            ))),
             build_info: new.gauges("build_info", "Always 1", &["version", "revision"]),
             registry: registry.clone(),
         };
@@ -144,6 +154,14 @@ impl Metrics {
         latest.set(latest.get().max(received));
     }
 
+    /// Shows no more how much is owed to a handler that has left the configuration. What it has done stays counted.
+    pub fn forget_handler(&self, name: &str) {
+        // An error says that there is no such label value.
+        let _ = self.queue_depth.remove_label_values(&[name]);
+        let _ = self.queue_oldest_timestamp_seconds.remove_label_values(&[name]);
+        let _ = self.dead_letters.remove_label_values(&[name]);
+    }
+
     /// The metrics in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = Vec::new();
@@ -153,7 +171,8 @@ impl Metrics {
         String::from_utf8_lossy(&out).into_owned()
     }
 
-    fn start_at_zero(&self, known: KnownLabels<'_>) {
+    /// Shows label values that have become known at zero; those that have counted go on.
+    pub fn start_at_zero(&self, known: KnownLabels<'_>) {
         for kind in known.kinds {
             self.events_received_total.with_label_values(&[kind]);
             self.events_duplicate_total.with_label_values(&[kind]);
