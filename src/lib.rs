@@ -46,7 +46,7 @@ pub mod store;
 pub mod streams;
 pub mod telemetry;
 
-pub use self::app::{BuildError, Builder, RunError, Server};
+pub use self::app::{BuildError, Builder, ReloadError, Reloaded, Reloader, RunError, Server};
 pub use self::config::Config;
 
 /// Compiles the examples of both READMEs.

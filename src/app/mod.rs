@@ -1,17 +1,24 @@
 //! Composition, and the life of the service: [`Builder::build`] opens and binds, [`Server::run`] lives and drains.
 
+mod handlers;
+mod reload;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Configured};
+use self::handlers::Made;
+use self::reload::{Changeable, Present};
+pub use self::reload::{ReloadError, Reloaded, Reloader};
+use crate::admin::Admin;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Subscriber};
@@ -34,8 +41,6 @@ const STORE_END: Duration = Duration::from_secs(2);
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
 /// For the first time it is asked soon: a service that never lives for a minute must forget, too.
 const PRUNE_FIRST: Duration = Duration::from_secs(1);
-/// What the admin API says of a handler that is none of ours.
-const TYPE_OF_OWN: &str = "custom";
 
 /// How often events are looked for that are not catalogued.
 const CATALOGUE_EVERY: Duration = Duration::from_millis(500);
@@ -109,12 +114,8 @@ pub struct Builder {
 
 /// A service that has opened its store and bound its ports, and has not begun to serve.
 pub struct Server {
-    config: Config,
-    store: Store,
-    receiver: Receiver,
-    admin: Admin,
+    parts: Arc<Changeable>,
     dispatcher: Dispatcher,
-    subscribers: watch::Sender<Vec<Subscriber>>,
     callbacks: (TcpListener, SocketAddr),
     administration: (TcpListener, SocketAddr),
 }
@@ -150,41 +151,45 @@ impl Builder {
 
     /// Makes the handlers, binds the ports and opens the store, in this order.
     pub async fn build(self) -> Result<Server, BuildError> {
-        let Self { config, mut subscribers, clock, spills } = self;
-        let mut types = vec![TYPE_OF_OWN; subscribers.len()];
-        for settings in &config.handlers {
-            let fault = |reason: String| BuildError::Handler { name: settings.policy.name.clone(), reason };
-            let handler = settings.target.build(&clock).map_err(|error| fault(error.0))?;
-            subscribers.push(Subscriber { policy: settings.policy.clone(), handler: Arc::from(handler) });
-            types.push(settings.target.type_name());
-        }
-        let names = names(&subscribers)?;
+        let Self { config, subscribers, clock, spills } = self;
+        let own = subscribers.into_iter().map(Made::own).collect();
+        let made = handlers::make(config.handlers.clone(), own, Arc::clone(&clock)).await;
+        let handlers = made.map_err(|mut faults| faults.swap_remove(0))?;
+        let names: Vec<_> = handlers.iter().map(|made| made.name().to_owned()).collect();
         let callbacks = bind("server.listen", config.server.listen).await?;
         let administration = bind("admin.listen", config.admin.listen).await?;
         let metrics = metrics(&config, &names);
         metrics.start_timestamp_seconds.set(clock.now().secs());
-        // By the time callbacks are spilled for want of an answer, probes must have seen that something is wrong.
-        let stall = config.server.ack.deadline / 2;
-        let store = Store::open(config.store.clone(), &names, stall, Arc::clone(&clock))?;
+        let store = Store::open(config.store.clone(), &names, stall(&config), Arc::clone(&clock))?;
         // Silence is told from when an event came last, also when that was before the start.
         for (kind, received_at) in store.latest().await.unwrap_or_default() {
             metrics.note_event(kind.slug(), received_at);
         }
-        let policies: Vec<_> = subscribers.iter().map(|subscriber| subscriber.policy.clone()).collect();
+        let policies: Vec<_> = handlers.iter().map(|made| made.subscriber.policy.clone()).collect();
         let intake =
             Intake::new(store.clone(), config.signature.clone(), &policies, Arc::clone(&clock), metrics.clone());
         let intake = Arc::new(intake);
         let server = config.server.clone();
-        Ok(Server {
+        let configured = handlers.iter().map(Made::configured).collect();
+        let subscribers = handlers.iter().map(|made| made.subscriber.clone()).collect();
+        let parts = Arc::new(Changeable {
+            turn: Semaphore::new(1),
             receiver: Receiver::new(Arc::clone(&intake), server, Arc::clone(&clock), metrics.clone(), spills),
-            admin: Admin::new(config.admin.clone(), intake, metrics.clone(), configured(names, types)),
-            dispatcher: Dispatcher { store: store.clone(), clock, metrics },
-            config,
-            store,
+            admin: Admin::new(config.admin.clone(), Arc::clone(&intake), metrics.clone(), configured),
+            present: ArcSwap::from_pointee(Present {
+                config,
+                handlers,
+                loaded_at: clock.now(),
+                needs_restart: Vec::new(),
+            }),
+            store: store.clone(),
+            intake,
             subscribers: watch::Sender::new(subscribers),
-            callbacks,
-            administration,
-        })
+            metrics: metrics.clone(),
+            clock: Arc::clone(&clock),
+        });
+        parts.tell(Vec::new());
+        Ok(Server { parts, dispatcher: Dispatcher { store, clock, metrics }, callbacks, administration })
     }
 }
 
@@ -209,17 +214,24 @@ impl Server {
         self.administration.1
     }
 
+    /// What changes its configuration, before and while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(Arc::downgrade(&self.parts))
+    }
+
     /// Serves until `stop` completes, then drains: not ready at once, callbacks taken for `drain_delay`, requests in hand
     /// answered, attempts in hand settled, the store closed. Work that is not done stays in the store.
     ///
     /// An error means that a part of the service ended by itself; the rest was drained all the same.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { config, store, receiver, admin, dispatcher, subscribers, callbacks, administration } = self;
-        tracing::info!(callbacks = %callbacks.1, admin = %administration.1, store = config.store.url, "ready");
+        let Self { parts, dispatcher, callbacks, administration } = self;
+        let (store, receiver, admin) = (parts.store.clone(), &parts.receiver, &parts.admin);
+        let url = parts.present.load().config.store.url.clone();
+        tracing::info!(callbacks = %callbacks.1, admin = %administration.1, store = url, "ready");
         let (no_claims, no_callbacks, no_admin) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut tasks = JoinSet::new();
-        tasks.spawn(dispatcher.run(subscribers.subscribe(), no_claims.clone(), ATTEMPTS_END).boxed());
+        tasks.spawn(dispatcher.run(parts.subscribers.subscribe(), no_claims.clone(), ATTEMPTS_END).boxed());
         tasks.spawn(serve("callbacks", receiver.clone().serve(callbacks.0, no_callbacks.clone())).boxed());
         let mut background = JoinSet::new();
         background.spawn(serve("admin", admin.clone().serve(administration.0, no_admin.clone())).boxed());
@@ -234,12 +246,13 @@ impl Server {
             () = store.died() => Some(Ok(())),
         };
         let outcome = ended.map_or(Ok(()), |ended| Err(RunError::of(ended)));
-        tracing::info!(drain_delay = ?config.server.drain_delay, "stopping");
+        let drain_delay = parts.present.load().config.server.drain_delay;
+        tracing::info!(?drain_delay, "stopping");
         admin.announce_stop();
         receiver.announce_stop();
         no_claims.cancel();
         let drained = async {
-            tokio::time::sleep(config.server.drain_delay).await;
+            tokio::time::sleep(drain_delay).await;
             no_callbacks.cancel();
             while tasks.join_next().await.is_some() {}
         };
@@ -271,21 +284,10 @@ impl RunError {
     }
 }
 
-fn configured(names: Vec<String>, types: Vec<&'static str>) -> Vec<Configured> {
-    names.into_iter().zip(types).map(|(name, type_name)| Configured { name, type_name }).collect()
-}
-
-/// The handlers' names, which must differ: progress is kept under them.
-fn names(subscribers: &[Subscriber]) -> Result<Vec<String>, BuildError> {
-    let mut names: Vec<String> = Vec::new();
-    for subscriber in subscribers {
-        let name = &subscriber.policy.name;
-        if names.contains(name) {
-            return Err(BuildError::Handler { name: name.clone(), reason: "there are two of that name".to_owned() });
-        }
-        names.push(name.clone());
-    }
-    Ok(names)
+/// How long a write may take: by the time callbacks are spilled for want of an answer, probes must have seen that
+/// something is wrong.
+fn stall(config: &Config) -> Duration {
+    config.server.ack.deadline / 2
 }
 
 fn metrics(config: &Config, handlers: &[String]) -> Metrics {

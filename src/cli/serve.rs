@@ -1,12 +1,15 @@
 //! `livehook serve`
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ConfigFlag;
-use crate::Server;
-use crate::config::{self, Loaded, Sources};
+use crate::config::{self, Files, Loaded, Sources};
 use crate::telemetry::{self, Supervisor};
+use crate::{Reloader, Server};
 
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Serve {
@@ -17,13 +20,15 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let sources = Sources::from_process(self.config.config);
-        let Loaded { config, .. } = config::load(&sources)?;
-        let _log = telemetry::log::init(&config.log, None).context("starting the log")?;
+        let (loaded, files) = config::load_noting(&sources);
+        let Loaded { config, .. } = loaded?;
+        let log = telemetry::log::init(&config.log, None).context("starting the log")?;
         raise_file_limit();
         let supervisor = Supervisor::new(sources.notify_socket());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?;
         let outcome = runtime.block_on(async {
             let stop = stop_signal().context("listening for signals")?;
+            let hangup = signal(SignalKind::hangup()).context("listening for signals")?;
             let server = Server::builder().config(config).build().await?;
             // From here on the ports take connections, which are served in a moment.
             supervisor.ready();
@@ -31,8 +36,11 @@ impl Serve {
                 stop.await;
                 supervisor.stopping();
             };
-            server.run(stop).await?;
-            Ok(())
+            let reloads = Reloads { reloader: server.reloader(), sources, files, log: &log, supervisor: &supervisor };
+            tokio::select! {
+                ended = server.run(stop) => Ok(ended?),
+                never = reloads.keep_reloading(hangup) => match never {},
+            }
         });
         // A thread that hangs in the disk must not hold up the end.
         runtime.shutdown_background();
@@ -43,16 +51,8 @@ impl Serve {
 /// Completes with the first SIGTERM or SIGINT. The second ends the process at once.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                // Its default would end us in the middle of everything.
-                _ = hangup.recv() => tracing::warn!("SIGHUP: this version does not reload; restart it to change the configuration"),
-            }
-        }
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         let again = std::thread::Builder::new().name("second-signal".to_owned());
         let handle = tokio::runtime::Handle::current();
         let _ = again.spawn(move || {
@@ -62,6 +62,65 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
             std::process::exit(1);
         });
     })
+}
+
+/// Reads the configuration again on SIGHUP, and when one of its files is another one.
+struct Reloads<'a> {
+    reloader: Reloader,
+    sources: Sources,
+    /// As they were when the configuration was last read.
+    files: Files,
+    log: &'a telemetry::log::Guard,
+    supervisor: &'a Supervisor,
+}
+
+/// How often the files are looked at. Looking works on every kind of volume, where notices of the system miss what
+/// another machine does, and a few questions to the file system cost nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Reloads<'_> {
+    async fn keep_reloading(mut self, mut hangup: Signal) -> Infallible {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => tracing::info!("SIGHUP: reading the configuration again"),
+                () = changed(&self.files) => tracing::info!("the configuration has changed: reading it again"),
+            }
+            self.supervisor.reloading();
+            self.reload().await;
+            self.supervisor.ready();
+        }
+    }
+
+    async fn reload(&mut self) {
+        let sources = self.sources.clone();
+        let read = tokio::task::spawn_blocking(move || config::load_noting(&sources)).await;
+        let Ok((loaded, files)) = read else {
+            tracing::error!("reading the configuration panicked; the one before it stays");
+            return;
+        };
+        self.files = files;
+        let config = loaded.map(|loaded| loaded.config);
+        let level = config.as_ref().map(|config| config.log.level.clone()).unwrap_or_default();
+        // What became of it is told by whom it was given to.
+        if self.reloader.reload(config).await.is_ok() && self.log.set_level(&level).is_err() {
+            tracing::error!(level, "the level of the log stays as it is");
+        }
+    }
+}
+
+/// Completes when files have changed and then stay as they are from one look to the next: who writes a file may be in the
+/// middle of it.
+async fn changed(files: &Files) {
+    let mut before = files.clone();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let known = files.clone();
+        let Ok(now) = tokio::task::spawn_blocking(move || known.looked_at_again()).await else { continue };
+        if now != *files && now == before {
+            return;
+        }
+        before = now;
+    }
 }
 
 /// Connections are files: as many as the machine lets us have.

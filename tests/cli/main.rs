@@ -5,6 +5,7 @@
 mod import;
 mod offline;
 mod operate;
+mod reload;
 mod send;
 mod service;
 mod streams;

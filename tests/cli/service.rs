@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -73,6 +74,7 @@ pub(crate) struct Service {
     child: Child,
     pub(crate) callbacks: String,
     pub(crate) admin: String,
+    log: Arc<Mutex<Vec<String>>>,
     dir: TempDir,
 }
 
@@ -84,10 +86,8 @@ impl Service {
     /// `config` is put after what names ports and store.
     pub(crate) fn start_with(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut text = String::from("server.listen = \"127.0.0.1:0\"\nserver.drain_delay = \"0s\"\n");
-        writeln!(text, "store.url = \"sqlite:{}\"\n{config}", dir.path().join("s.db").display()).unwrap();
-        std::fs::write(dir.path().join("c.toml"), text).unwrap();
-        Self::start_in(dir, "127.0.0.1:0")
+        std::fs::write(dir.path().join("c.toml"), Self::text(dir.path(), config)).unwrap();
+        Self::start_in(dir, "c.toml", "127.0.0.1:0")
     }
 
     /// Stops it and starts it again at the same admin address; that of callbacks is another.
@@ -95,22 +95,46 @@ impl Service {
         self.end();
         let empty = tempfile::tempdir().unwrap();
         let dir = std::mem::replace(&mut self.dir, empty);
-        Self::start_in(dir, self.admin.trim_start_matches("http://"))
+        Self::start_in(dir, "c.toml", self.admin.trim_start_matches("http://"))
     }
 
-    fn start_in(dir: TempDir, admin: &str) -> Self {
+    /// Begins with the configuration of this name, which is in the directory, and this admin address.
+    pub(crate) fn start_in(dir: TempDir, name: &str, admin: &str) -> Self {
         let mut command = program();
-        command.arg("--config").arg(dir.path().join("c.toml")).env("LIVEHOOK_ADMIN__LISTEN", admin);
+        command.arg("--config").arg(dir.path().join(name)).env("LIVEHOOK_ADMIN__LISTEN", admin);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let ready = lines.by_ref().map_while(Result::ok).find(|line| line.contains("\"ready\"")).unwrap();
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line)));
         let ready: Value = serde_json::from_str(&ready).unwrap();
         let address = |name: &str| {
             let at = ready.get(name).or_else(|| ready["fields"].get(name)).unwrap();
             format!("http://{}", at.as_str().unwrap())
         };
-        Self { callbacks: address("callbacks"), admin: address("admin"), child, dir }
+        Self { callbacks: address("callbacks"), admin: address("admin"), child, log, dir }
+    }
+
+    /// A configuration with ports and store of a service in this directory.
+    pub(crate) fn text(dir: &Path, config: &str) -> String {
+        let mut text = String::from("server.listen = \"127.0.0.1:0\"\nserver.drain_delay = \"0s\"\n");
+        writeln!(text, "store.url = \"sqlite:{}\"\n{config}", dir.join("s.db").display()).unwrap();
+        text
+    }
+
+    /// What it has logged since it was ready.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     }
 
     pub(crate) fn send(&self, args: &[&str]) -> Ran {

@@ -125,6 +125,7 @@ impl Setup {
     pub(crate) async fn start(self) -> TestApp {
         let server = self.build().await.unwrap();
         let (callbacks, admin) = (server.callback_address(), server.admin_address());
+        let reloader = server.reloader();
         let (stop, stopped) = oneshot::channel::<()>();
         let mut running = JoinSet::new();
         running.spawn(server.run(async {
@@ -135,6 +136,7 @@ impl Setup {
             admin,
             clock: self.clock,
             spills: self.spills,
+            reloader,
             config: self.config,
             directory: self.directory,
             stop: Some(stop),
@@ -149,6 +151,7 @@ pub(crate) struct TestApp {
     pub(crate) admin: SocketAddr,
     pub(crate) clock: ManualClock,
     pub(crate) spills: Arc<Spills>,
+    pub(crate) reloader: livehook::Reloader,
     config: Config,
     directory: Arc<TempDir>,
     stop: Option<oneshot::Sender<()>>,
@@ -178,6 +181,16 @@ impl TestApp {
         next.config.clone_from(&self.config);
         next.clock = self.clock.clone();
         next
+    }
+
+    /// Gives it another configuration: the one it began with, changed so.
+    pub(crate) async fn reload(
+        &self,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<livehook::Reloaded, livehook::ReloadError> {
+        let mut config = self.config.clone();
+        change(&mut config);
+        self.reloader.reload(Ok(config)).await
     }
 
     pub(crate) fn begin_stop(&mut self) {

@@ -17,6 +17,7 @@ mod metrics;
 mod oddities;
 mod quarantine;
 mod recorder;
+mod reload;
 mod samples;
 mod stats;
 mod streams;
