@@ -116,21 +116,12 @@ impl Wanted<'_> {
         equal: &[(&str, &str)],
         values: Option<Vec<&String>>,
     ) -> Result<Vec<(Kept, StreamName)>> {
-        let mut conditions = vec!["generation = ? AND state = ?".to_owned()];
         let mut given: Vec<Sql> = self.place.into_iter().map(Sql::from).collect();
-        for (column, value) in equal {
-            conditions.push(format!("{column} = ?"));
-            given.push(Sql::from((*value).to_owned()));
-        }
-        if let Some(values) = values {
-            conditions.push(format!("{behind} ({})", vec!["?"; values.len()].join(", ")));
-            given.extend(values.into_iter().map(|value| Sql::from(value.clone())));
-        }
-        let sql = format!(
-            "SELECT {COLUMNS}, domain, app, stream FROM streams WHERE {} ORDER BY domain, app, stream LIMIT {}",
-            conditions.join(" AND "),
-            self.limit
-        );
+        given.extend(equal.iter().map(|(_, value)| Sql::from((*value).to_owned())));
+        let count = values.as_ref().map(Vec::len);
+        given.extend(values.into_iter().flatten().map(|value| Sql::from(value.clone())));
+        let columns: Vec<_> = equal.iter().map(|(column, _)| *column).collect();
+        let sql = select(&columns, count.map(|count| (behind, count)), self.limit);
         let mut statement = self.db.prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(given), |row| {
             let name = StreamName { domain: row.get("domain")?, app: row.get("app")?, stream: row.get("stream")? };
@@ -138,6 +129,18 @@ impl Wanted<'_> {
         })?;
         rows.collect()
     }
+}
+
+/// Streams of a generation and state whose columns equal something, perhaps behind so many values.
+fn select(equal: &[&str], behind: Option<(&str, usize)>, limit: usize) -> String {
+    let mut conditions = vec!["generation = ? AND state = ?".to_owned()];
+    conditions.extend(equal.iter().map(|column| format!("{column} = ?")));
+    conditions.extend(behind.map(|(behind, count)| format!("{behind} ({})", vec!["?"; count].join(", "))));
+    let conditions = conditions.join(" AND ");
+    format!(
+        "SELECT {COLUMNS}, domain, app, stream FROM streams WHERE {conditions} ORDER BY domain, app, stream \
+         LIMIT {limit}"
+    )
 }
 
 /// A stream as it is listed.
@@ -177,4 +180,35 @@ fn cursor(name: &StreamName) -> String {
 pub(in crate::store) fn parse_cursor(text: &str) -> Option<StreamName> {
     let (domain, app, stream) = serde_json::from_slice(&BASE64.decode(text).ok()?).ok()?;
     Some(StreamName { domain, app, stream })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::schema;
+
+    #[test]
+    fn every_page_is_read_from_an_index_in_its_order() {
+        let db = Connection::open_in_memory().unwrap();
+        schema::migrate(&db, schema::MIGRATIONS).unwrap();
+        for (equal, behind, sought) in [
+            (&[][..], None, "state=?)"),
+            (&[][..], Some(("(domain, app, stream) > ", 3)), "(domain,app,stream)>(?,?,?))"),
+            (&["domain"][..], None, "domain=?)"),
+            (&["domain"][..], Some(("(app, stream) > ", 2)), "(app,stream)>(?,?))"),
+            (&["domain", "app"][..], None, "app=?)"),
+            (&["domain", "app"][..], Some(("(stream) > ", 1)), "stream>?)"),
+        ] {
+            let sql = format!("EXPLAIN QUERY PLAN {}", select(equal, behind, 100));
+            let values = vec![1; 2 + equal.len() + behind.map_or(0, |(_, count)| count)];
+            let mut statement = db.prepare(&sql).unwrap();
+            let plan: Vec<String> = statement
+                .query_map(params_from_iter(values), |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_>>()
+                .unwrap();
+            assert!(plan.len() == 1 && plan[0].contains("USING INDEX streams_by_state"), "{sql}: {plan:?}");
+            assert!(plan[0].ends_with(sought), "{sql}: {plan:?}");
+        }
+    }
 }
