@@ -49,7 +49,7 @@ export function view(text, label, uncovered) {
         }
         return true;
     };
-    const pre = h("pre", { dir: "ltr", tabindex: 0, role: "region", "aria-label": label }, code);
+    const pre = h("pre", { dir: "ltr", tabindex: 0, role: "group", "aria-label": label }, code);
     return h("div", { class: "json" }, pre, show() && more);
 }
 

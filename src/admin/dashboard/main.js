@@ -215,6 +215,8 @@ function askToLogIn(why) {
     const trouble = h("p", { class: "trouble", role: "alert" });
     const form = h("form", { class: "card login", on: { submit } },
         h("h1", {}, t("login.title")), h("p", {}, why ?? t("login.text")),
+        // Whoever keeps passwords wants a name to keep them under.
+        h("input", { name: "username", autocomplete: "username", value: "admin", hidden: true }),
         field(t("login.token"), token), trouble, h("button", { class: "primary" }, t("login.enter")));
     token.id = "token";
     form.querySelector("label").htmlFor = "token";

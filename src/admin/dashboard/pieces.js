@@ -15,8 +15,8 @@ export const REASONS = [
     "signature-mismatch", "signature-expired", "signature-future",
 ];
 
-/// Where a kind finds its colour.
-export const colour = kind => `c${Math.max(KINDS.indexOf(kind), 0) % 12}`;
+/// Where a kind finds its colour: grey where it is none we know.
+export const colour = kind => (kind === "unknown" || !KINDS.includes(kind) ? "c9" : `c${KINDS.indexOf(kind) % 12}`);
 
 export const kindOf = kind => h("span", { class: "kind" }, h("i", { class: `dot ${colour(kind)}` }), name("kind", kind));
 
@@ -94,7 +94,7 @@ export const facts = pairs => h("dl", { class: "facts" },
 /// A table that scrolls by itself where it does not fit.
 export function table(caption, columns, rows) {
     const head = columns.map(column => h("th", { scope: "col", class: column.class }, column.title));
-    return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, h("table", {},
+    return h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": caption }, h("table", {},
         h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)));
 }
 
@@ -114,6 +114,22 @@ export const select = (name, options, value) => h("select", { name, value: null 
 
 export const input = (name, value = "", type = "text") =>
     h("input", { name, type, value, autocomplete: "off", spellcheck: "false", step: type === "datetime-local" ? 1 : null });
+
+/// While somebody types, nothing is asked.
+const TYPING = 400;
+
+/// Tells the name and the value of a control when it has changed.
+export function watch(controls, changed) {
+    let typing;
+    for (const [key, control] of Object.entries(controls)) {
+        const value = () => (control.type === "datetime-local" ? fromLocal(control.value) : control.value.trim());
+        const isSelect = control.tagName === "SELECT";
+        control.addEventListener(isSelect ? "change" : "input", () => {
+            clearTimeout(typing);
+            typing = setTimeout(() => changed(key, value()), isSelect ? 0 : TYPING);
+        });
+    }
+}
 
 /// A moment of the API as `datetime-local` wants it, and back.
 export function toLocal(iso) {

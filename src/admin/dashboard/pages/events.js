@@ -4,12 +4,10 @@ import { h, put } from "../dom.js";
 import { bytes, number, timeOf } from "../format.js";
 import { List } from "../list.js";
 import { count, name, t } from "../language.js";
-import { KINDS, button, eventLink, field, fromLocal, input, kindOf, raw, select, stateOf, streamLink, toLocal } from "../pieces.js";
+import { KINDS, button, eventLink, field, input, kindOf, raw, select, stateOf, streamLink, toLocal, watch } from "../pieces.js";
 
 const FOLLOW = 2_000;
 const FIELDS = ["kind", "domain", "app", "stream", "verification", "since", "until"];
-/// While somebody types, nothing is asked.
-const TYPING = 400;
 
 export default async function events(here) {
     const filter = Object.fromEntries(FIELDS.map(field => [field, here.query.get(field) ?? ""]));
@@ -64,14 +62,7 @@ function filters(filter, changed) {
     const inputs = { kind: kinds, stream: input("stream", filter.stream, "search"), app: input("app", filter.app, "search"),
         domain: input("domain", filter.domain, "search"), verification: verified,
         since: input("since", toLocal(filter.since), "datetime-local"), until: input("until", toLocal(filter.until), "datetime-local") };
-    let typing;
-    for (const [field, control] of Object.entries(inputs)) {
-        const value = () => (control.type === "datetime-local" ? fromLocal(control.value) : control.value.trim());
-        control.addEventListener("input", () => {
-            clearTimeout(typing);
-            typing = setTimeout(() => changed(field, value()), control.tagName === "SELECT" ? 0 : TYPING);
-        });
-    }
+    watch(inputs, changed);
     const clear = button(t("filter.clear"), async () => {
         for (const [field, control] of Object.entries(inputs)) {
             control.value = "";

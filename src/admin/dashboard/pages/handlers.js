@@ -32,7 +32,7 @@ export default async function handlers(here) {
 
     async function refreshJobs() {
         const found = await find("/replay", here.signal);
-        const all = Array.isArray(found) ? found : (found?.replays ?? []);
+        const all = found?.replays ?? [];
         jobs.hidden = all.length === 0;
         if (!places.jobs.contains(document.activeElement)) put(places.jobs, running(all, refreshJobs));
     }
@@ -125,6 +125,7 @@ function running(jobs, refresh) {
 }
 
 const progress = job => {
-    const text = t("store.of", { a: number(job.queued), b: number(job.matched) });
-    return [h("progress", { max: Math.max(1, job.matched), value: job.queued, "aria-label": text }), " ", text];
+    const text = t("store.of", { a: number(job.replayed), b: number(job.matched) });
+    return [h("progress", { max: Math.max(1, job.matched), value: job.replayed, "aria-label": text }), " ", text, " · ", count("replay.queued", job.queued, number(job.queued)),
+        job.detail && [" ", raw(job.detail, "error")]];
 };

@@ -106,7 +106,7 @@ async function openBody(item) {
     const isJson = /^\s*\{/.test(text) && item.reason !== "malformed-json";
     const place = h("div");
     let uncovered = false;
-    const paint = () => put(place, isJson ? view(text, t("quarantine.body"), uncovered) : h("pre", { tabindex: 0, role: "region", "aria-label": t("quarantine.body") }, uncovered ? text : covered(text)));
+    const paint = () => put(place, isJson ? view(text, t("quarantine.body"), uncovered) : h("pre", { tabindex: 0, role: "group", "aria-label": t("quarantine.body") }, uncovered ? text : covered(text)));
     const toggle = h("button", { type: "button", class: "quiet", "aria-pressed": "false", on: { click: () => {
         uncovered = !uncovered;
         toggle.setAttribute("aria-pressed", String(uncovered));

@@ -3,6 +3,7 @@
 import { get, now, path, query } from "../api.js";
 import { h, outside, put, s } from "../dom.js";
 import { ageOf, clock, number, span, timeOf } from "../format.js";
+import { covered } from "../json.js";
 import { count, name, t } from "../language.js";
 import { card, empty, eventLink, facts, kindOf, link, raw, stateOf } from "../pieces.js";
 import { cause, lasted } from "./streams.js";
@@ -12,7 +13,7 @@ const HEIGHT = 76;
 
 export default async function stream(here) {
     const [domain, app, stream] = here.rest;
-    const at = path("streams", domain, app, stream);
+    const at = path("streams", part(domain), part(app), part(stream));
     const follow = `#/events${query({ domain, app, stream })}`;
     here.title(stream, link(follow, t("stream.events")));
     const place = h("div", { class: "page" });
@@ -30,9 +31,13 @@ export default async function stream(here) {
     here.every(FOLLOW, refresh);
 }
 
+/// A path has no empty parts: a dash stands for none, and a name of dashes alone is written with one more.
+const part = name => (/^-*$/.test(name) ? `${name}-` : name);
+
 function paint(place, found) {
     const pushes = found.timeline ?? [];
     const problems = found.problems ?? [];
+    const others = found.other_recordings ?? [];
     const opened = new Set([...place.querySelectorAll("details[open]")].map(details => details.dataset.key));
     put(place, h("div", { class: "headline" }, stateOf(found.state), raw([found.domain, found.app].filter(Boolean).join(" / "))),
         card(t("stream.now"), facts([
@@ -44,10 +49,11 @@ function paint(place, found) {
             [t("stream.pushes"), number(found.pushes)],
             [t("stream.recordings"), number(found.recordings)],
             [t("stream.last"), ageOf(found.last_event_at)],
-            found.screencapture_url && [t("stream.screencapture"), outside(found.screencapture_url)],
+            found.screencapture_url && [t("stream.screencapture"), address(found.screencapture_url)],
         ])),
         card(t("stream.timeline"), pushes.length ? [drawing(pushes), h("ol", { class: "pushes" }, pushes.map((push, i) => entry(push, i === 0, opened)))] : empty(t("stream.nothing")),
             found.pushes > pushes.length && h("p", { class: "hint" }, count("stream.older", found.pushes - pushes.length))),
+        others.length > 0 && card(t("stream.others"), h("ul", { class: "plain" }, others.map(recording))),
         problems.length > 0 && card(t("stream.problems"), troubles(problems)));
 }
 
@@ -80,13 +86,16 @@ function entry(push, first, opened) {
             push.end && [" · ", cause(push.end), " ", h("span", { class: "hint" }, name("class", push.end.class))], many.length > 0 && h("span", { class: "hint" }, ` · ${many.join(" · ")}`)),
         h("div", { class: "inside" },
             facts([[t("event.sequence"), raw(push.sequence)],
-                push.screencapture_url && [t("stream.screencapture"), [outside(push.screencapture_url), " ", timeOf(push.screencapture_at)]]]),
+                push.screencapture_url && [t("stream.screencapture"), [address(push.screencapture_url), " ", timeOf(push.screencapture_at)]]]),
             recordings.length > 0 && [h("h3", {}, t("stream.recordings")), h("ul", { class: "plain" }, recordings.map(recording))],
             problems.length > 0 && [h("h3", {}, t("stream.problems")), troubles(problems)])));
 }
 
+/// A link whose words keep its secrets to themselves.
+const address = url => outside(url, covered(url));
+
 const recording = file => h("li", {}, file.abnormal && [h("span", { class: "state bad" }, t("stream.abnormal")), " "],
-    file.url ? outside(file.url) : raw(file.file_id), " ", file.format && raw(file.format, "hint"), " ",
+    file.url ? address(file.url) : raw(file.file_id), " ", file.format && raw(file.format, "hint"), " ",
     file.duration_ms !== null && file.duration_ms !== undefined && span(file.duration_ms), " ", file.event_id && eventLink(file.event_id));
 
 const troubles = problems => h("ul", { class: "plain" }, problems.map(problem => h("li", {},

@@ -4,11 +4,10 @@ import { h } from "../dom.js";
 import { ageOf, number, span, timeOf } from "../format.js";
 import { List } from "../list.js";
 import { name, t } from "../language.js";
-import { field, input, raw, select, stateOf, streamLink } from "../pieces.js";
+import { field, input, raw, select, stateOf, streamLink, watch } from "../pieces.js";
 import { now } from "../api.js";
 
 const FOLLOW = 4_000;
-const TYPING = 400;
 
 export default async function streams(here) {
     const filter = Object.fromEntries(["state", "domain", "app"].map(field => [field, here.query.get(field) ?? ""]));
@@ -56,16 +55,10 @@ export function cause(end) {
 function filters(filter, changed) {
     const state = select("state", [["", t("filter.all")], ["live", name("state", "live")], ["ended", name("state", "ended")]], filter.state);
     const controls = { state, app: input("app", filter.app, "search"), domain: input("domain", filter.domain, "search") };
-    let typing;
-    for (const [key, control] of Object.entries(controls)) {
-        control.addEventListener("input", () => {
-            clearTimeout(typing);
-            typing = setTimeout(() => {
-                filter[key] = control.value.trim();
-                changed();
-            }, control.tagName === "SELECT" ? 0 : TYPING);
-        });
-    }
+    watch(controls, (key, value) => {
+        filter[key] = value;
+        changed();
+    });
     return h("form", { class: "filters", role: "search", "aria-label": t("filter.title"), on: { submit: event => event.preventDefault() } },
         Object.entries(controls).map(([key, control]) => field(t(`filter.${key}`), control)));
 }
