@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -110,6 +110,14 @@ impl Clock for SystemClock {
     fn sleep_until(&self, moment: Timestamp) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(moment.since(self.now())))
     }
+}
+
+/// When that was by the machine's clock as it goes now, in nanoseconds since 1970: for traces, which look closer than a
+/// [`Timestamp`]. No decision may rest on it.
+#[expect(clippy::disallowed_methods, reason = "the one place beside the clock itself")]
+pub fn unix_nanos(moment: Instant) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.saturating_sub(moment.elapsed()).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A clock that stands still until a test turns it.

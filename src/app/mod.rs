@@ -23,10 +23,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Subscriber};
 use crate::event::{Kind, Reason};
+use crate::handler::http::trust;
 use crate::handler::{Handler, Policy};
 use crate::intake::Intake;
 use crate::receive::{self, Receiver, SpillSink, StandardError};
 use crate::store::{OpenError, Store};
+use crate::telemetry::traces::{Exporter, Traces};
 use crate::telemetry::{KnownLabels, Metrics};
 
 /// Attempts in hand may take this long after a stop was asked for.
@@ -71,6 +73,9 @@ pub enum BuildError {
         /// Why not.
         error: io::Error,
     },
+    /// There is no way to the collector of traces.
+    #[error("traces: {0}")]
+    Traces(String),
     /// A handler cannot be made.
     #[error("handler `{name}`: {reason}")]
     Handler {
@@ -116,6 +121,7 @@ pub struct Builder {
 pub struct Server {
     parts: Arc<Changeable>,
     dispatcher: Dispatcher,
+    exporter: Option<Exporter>,
     callbacks: (TcpListener, SocketAddr),
     administration: (TcpListener, SocketAddr),
 }
@@ -168,7 +174,8 @@ impl Builder {
         let policies: Vec<_> = handlers.iter().map(|made| made.subscriber.policy.clone()).collect();
         let intake =
             Intake::new(store.clone(), config.signature.clone(), &policies, Arc::clone(&clock), metrics.clone());
-        let intake = Arc::new(intake);
+        let (traces, exporter) = traces(&config)?;
+        let intake = Arc::new(intake.traced(traces.clone()));
         let server = config.server.clone();
         let configured = handlers.iter().map(Made::configured).collect();
         let subscribers = handlers.iter().map(|made| made.subscriber.clone()).collect();
@@ -189,7 +196,13 @@ impl Builder {
             clock: Arc::clone(&clock),
         });
         parts.tell(Vec::new());
-        Ok(Server { parts, dispatcher: Dispatcher { store, clock, metrics }, callbacks, administration })
+        Ok(Server {
+            parts,
+            dispatcher: Dispatcher { store, clock, metrics, traces },
+            exporter,
+            callbacks,
+            administration,
+        })
     }
 }
 
@@ -224,7 +237,7 @@ impl Server {
     ///
     /// An error means that a part of the service ended by itself; the rest was drained all the same.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { parts, dispatcher, callbacks, administration } = self;
+        let Self { parts, dispatcher, exporter, callbacks, administration } = self;
         let (store, receiver, admin) = (parts.store.clone(), &parts.receiver, &parts.admin);
         let url = parts.present.load().config.store.url.clone();
         tracing::info!(callbacks = %callbacks.1, admin = %administration.1, store = url, "ready");
@@ -233,6 +246,8 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(dispatcher.run(parts.subscribers.subscribe(), no_claims.clone(), ATTEMPTS_END).boxed());
         tasks.spawn(serve("callbacks", receiver.clone().serve(callbacks.0, no_callbacks.clone())).boxed());
+        let (mut exporting, no_traces) = (JoinSet::new(), CancellationToken::new());
+        exporter.into_iter().map(|exporter| exporting.spawn(exporter.run(no_traces.clone()))).for_each(drop);
         let mut background = JoinSet::new();
         background.spawn(serve("admin", admin.clone().serve(administration.0, no_admin.clone())).boxed());
         background.spawn(prune(store.clone()).boxed());
@@ -264,7 +279,11 @@ impl Server {
         // Pruning and cataloguing never end by themselves, and whoever reads an answer slowly has had his time.
         let _ = tokio::time::timeout(ADMIN_END, background.join_next()).await;
         background.shutdown().await;
-        store.close(STORE_END).await;
+        no_traces.cancel();
+        // Spans have no more time than the store takes at most.
+        let exported = tokio::time::timeout(STORE_END, exporting.join_next());
+        let _ = tokio::join!(store.close(STORE_END), exported);
+        exporting.shutdown().await;
         tracing::info!("stopped");
         outcome
     }
@@ -297,6 +316,15 @@ fn metrics(config: &Config, handlers: &[String]) -> Metrics {
     let reasons = Reason::ALL.map(Reason::slug);
     let routes = receive::routes();
     Metrics::new(KnownLabels { kinds: &kinds, reasons: &reasons, keys: &keys, handlers: &handlers, routes: &routes })
+}
+
+fn traces(config: &Config) -> Result<(Traces, Option<Exporter>), BuildError> {
+    let Some(settings) = config.traces.clone() else { return Ok((Traces::default(), None)) };
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let client = trust::settle(client, &settings.endpoint, None).map_err(|error| BuildError::Traces(error.0))?;
+    let client = client.build().map_err(|error| BuildError::Traces(error.without_url().to_string()))?;
+    let (traces, exporter) = Traces::start(settings, client);
+    Ok((traces, Some(exporter)))
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {

@@ -17,6 +17,7 @@ mod signature;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod tree;
 pub(crate) mod units;
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub signature: crate::signature::Settings,
     /// `[store]` and `[quarantine]`.
     pub store: store::Settings,
+    /// Where traces go, by the variables of OpenTelemetry; none: nowhere. They are no part of the file.
+    pub traces: Option<telemetry::traces::Settings>,
     /// `[[handlers]]`, never empty: without any in the configuration there is one that logs.
     pub handlers: Vec<handler::Settings>,
 }
@@ -95,7 +98,8 @@ fn load_into(sources: &Sources, files: &mut Files) -> Result<Loaded, Faults> {
     let tree = layers.merged().map_err(|e| unlayered(&e))?;
     let mut book = Book::new(sources.variables());
     book.files = std::mem::take(files);
-    let config = walk(&mut book, tree);
+    let mut config = walk(&mut book, tree);
+    config.traces = traces::traces(sources, &mut reports.faults);
     *files = std::mem::take(&mut book.files);
     let unknown = reports.unknown.into_iter().chain(book.unknown);
     let unknown = unknown.map(|unknown| unknown.against(&known));
@@ -120,7 +124,15 @@ fn walk(book: &mut Book, tree: BTreeMap<String, Node>) -> Config {
     let handlers = handlers::handlers(&mut top);
     top.finish();
     let server = receive::Settings { ack, ..server };
-    let config = Config { server, admin, log, signature, store: store::Settings { quarantine, ..store }, handlers };
+    let config = Config {
+        server,
+        admin,
+        log,
+        signature,
+        store: store::Settings { quarantine, ..store },
+        traces: None,
+        handlers,
+    };
     meaning::judge(&config, book);
     config
 }

@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::handler::{Handler, HandlerError, Policy};
 use crate::store::{Claim, HandlerId, Settlement, Store};
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::{Place, Role, Span, Traces};
 
 /// A handler with how it is to be treated.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ pub struct Dispatcher {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where spans of attempts go.
+    pub traces: Traces,
 }
 
 /// Claims beyond those being attempted: what is being settled, and what is at hand when an attempt ends.
@@ -298,7 +301,9 @@ impl Shared {
         let Subscriber { policy, handler } = subscriber;
         let timer = Instant::now();
         // In an async block, so that a panic before the first await is caught too.
-        let delivery = AssertUnwindSafe(async { handler.deliver(event).await }).catch_unwind();
+        let traces = &self.dispatcher.traces;
+        let place = traces.is_on().then(|| Place::within(event.id.as_u128()));
+        let delivery = AssertUnwindSafe(traces.at(place, async { handler.deliver(event).await })).catch_unwind();
         let outcome = match tokio::time::timeout(policy.timeout, delivery).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(HandlerError::transient("the handler panicked")),
@@ -307,8 +312,36 @@ impl Shared {
         let duration = timer.elapsed();
         let name = self.name.as_str();
         self.dispatcher.metrics.handler_duration_seconds.with_label_values(&[name]).observe(duration.as_secs_f64());
+        if let Some(place) = place {
+            traces.record(self.span(place, event, attempt, timer, &outcome));
+        }
         tracing::debug!(handler = name, id = %event.id, attempt, ?duration, ok = outcome.is_ok(), "attempt");
         outcome
+    }
+
+    fn span(
+        &self,
+        place: Place,
+        event: &Event,
+        attempt: u32,
+        begun: Instant,
+        outcome: &Result<(), HandlerError>,
+    ) -> Span {
+        let attributes = vec![
+            ("livehook.handler", self.name.as_str().into()),
+            ("livehook.kind", event.facts.kind.slug().into()),
+            ("livehook.attempt", i64::from(attempt).into()),
+        ];
+        Span {
+            place,
+            parent: Some(Place::of_request(event.id.as_u128()).span),
+            link: None,
+            name: "attempt",
+            role: Role::Client,
+            begun,
+            attributes,
+            failure: outcome.as_ref().err().map(ToString::to_string),
+        }
     }
 
     fn note(&self, claim: &Claim, settlement: &Settlement) {

@@ -5,6 +5,7 @@ mod import;
 mod readmit;
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::event::{Event, EventId, Facts, Identity, Incoming, Kind, Reason, Refu
 use crate::handler::{Filter, Order, Policy};
 use crate::signature::{self, LegacyHeaders};
 use crate::store::{Appended, NewEvent, NewRefused, Owed, Store, StoreError};
+use crate::telemetry::traces::{Place, Role, Span, Traces};
 use crate::telemetry::{Metrics, Repeats};
 
 /// A callback as it came in.
@@ -81,6 +83,7 @@ pub struct Intake {
     rules: ArcSwap<Rules>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    traces: Traces,
     refusals: Repeats<Reason>,
     ids: Mutex<ContextV7>,
 }
@@ -110,7 +113,20 @@ impl Intake {
         metrics: Metrics,
     ) -> Self {
         let rules = ArcSwap::from_pointee(Rules::new(&store, signature, policies));
-        Self { store, rules, clock, metrics, refusals: Repeats::default(), ids: Mutex::new(ContextV7::new()) }
+        let (traces, refusals, ids) = (Traces::default(), Repeats::default(), Mutex::new(ContextV7::new()));
+        Self { store, rules, clock, metrics, traces, refusals, ids }
+    }
+
+    /// The same, with what it does traced.
+    #[must_use]
+    pub fn traced(mut self, traces: Traces) -> Self {
+        self.traces = traces;
+        self
+    }
+
+    /// Where spans of callbacks go.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// Judges by other keys, and for handlers with other policies, from the next callback on.
@@ -237,9 +253,33 @@ impl Intake {
 
     async fn append(&self, new: NewEvent) -> Result<Appended, StoreError> {
         let timer = self.metrics.store_append_duration_seconds.with_label_values::<&str>(&[]).start_timer();
+        let traced =
+            self.traces.takes(new.event.id.as_u128()).then(|| (new.event.id, new.readmitted.is_none(), Instant::now()));
         let appended = self.store.append(new).await;
         timer.observe_duration();
+        if let Some((id, is_callback, begun)) = traced {
+            self.trace_append(id, is_callback, begun, &appended);
+        }
         appended
+    }
+
+    /// A copy is a trace of its own, linked to that of the event it is a copy of.
+    fn trace_append(&self, id: EventId, is_callback: bool, begun: Instant, appended: &Result<Appended, StoreError>) {
+        let (outcome, first) = match appended {
+            Ok(Appended::Stored { .. }) => ("stored", None),
+            Ok(Appended::Duplicate(first)) => ("copy", *first),
+            Err(_) => ("failed", None),
+        };
+        self.traces.record(Span {
+            place: Place::within(id.as_u128()),
+            parent: is_callback.then(|| Place::of_request(id.as_u128()).span),
+            link: first.map(|first| Place::of_request(first.as_u128())),
+            name: "append",
+            role: Role::Internal,
+            begun,
+            attributes: vec![("livehook.outcome", outcome.into())],
+            failure: appended.as_ref().err().map(ToString::to_string),
+        });
     }
 }
 
@@ -283,6 +323,14 @@ impl Rules {
 }
 
 impl Ruling {
+    /// The id it has if it is a new event.
+    pub fn event_id(&self) -> Option<EventId> {
+        match self {
+            Self::Event(admitted) => Some(admitted.new.event.id),
+            Self::Refused(_) => None,
+        }
+    }
+
     /// Why the callback is refused; none for an event.
     pub fn refusal(&self) -> Option<Reason> {
         match self {

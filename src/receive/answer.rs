@@ -10,7 +10,7 @@ use super::body::ReadError;
 use super::budget::Share;
 use super::settings::Unstored;
 use super::{Receiver, spill};
-use crate::event::Reason;
+use crate::event::{EventId, Reason};
 use crate::intake::{Callback, Receipt};
 use crate::store::StoreError;
 
@@ -30,6 +30,14 @@ enum Unconfirmed {
     Unjudged,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a callback turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ruled {
+    pub(super) refusal: Option<Reason>,
+    /// Of an event, be it new or a copy.
+    pub(super) id: Option<EventId>,
 }
 
 /// What became of a callback that is not confirmed, for the log.
@@ -62,13 +70,19 @@ impl Receiver {
     ///
     /// `share` counts the bytes of its body, until the answer and until it has been looked at; from then on the store's
     /// queue counts them.
-    pub(super) async fn answer(&self, callback: Arc<Callback>, share: Share, last_byte: Instant) -> Response {
+    /// `ruled` learns what it turned out to be as soon as that is known.
+    pub(super) async fn answer(
+        &self,
+        callback: Arc<Callback>,
+        share: Share,
+        last_byte: Instant,
+        ruled: &Arc<OnceLock<Ruled>>,
+    ) -> Response {
         let share = Arc::new(share);
         let ack = self.0.settings.load().ack;
         let reserve = SPILL_RESERVE_MAX.min(ack.deadline / 4);
         let patience = last_byte + ack.deadline.saturating_sub(reserve);
-        let refusal = Arc::new(OnceLock::new());
-        let mut keeping = Box::pin(self.clone().keep(Arc::clone(&callback), Arc::clone(&share), Arc::clone(&refusal)));
+        let mut keeping = Box::pin(self.clone().keep(Arc::clone(&callback), Arc::clone(&share), Arc::clone(ruled)));
         let unconfirmed = match tokio::time::timeout_at(patience.into(), &mut keeping).await {
             Ok(Ok(_)) => return accepted(),
             Ok(Err(unconfirmed)) => unconfirmed,
@@ -89,20 +103,20 @@ impl Receiver {
                 if self.0.failures.is_told(Failure::Spilled) {
                     tracing::warn!(%unconfirmed, "callback spilled");
                 }
-                self.spill(&callback, refusal.get().copied().flatten(), last_byte + ack.deadline).await
+                self.spill(&callback, ruled.get().and_then(|ruled| ruled.refusal), last_byte + ack.deadline).await
             }
         }
     }
 
-    /// Brings a callback onto stable storage. `refusal` learns whether it was refused as soon as that is known.
+    /// Brings a callback onto stable storage.
     async fn keep(
         self,
         callback: Arc<Callback>,
         share: Arc<Share>,
-        refusal: Arc<OnceLock<Option<Reason>>>,
+        ruled: Arc<OnceLock<Ruled>>,
     ) -> Result<Receipt, Unconfirmed> {
         let ruling = self.rule(&callback).await.ok_or(Unconfirmed::Unjudged)?;
-        let _ = refusal.set(ruling.refusal());
+        let _ = ruled.set(Ruled { refusal: ruling.refusal(), id: ruling.event_id() });
         // Waiting for the store may outlive the request, and needs nothing more of it.
         drop((callback, share));
         Ok(self.0.intake.keep(ruling).await?)

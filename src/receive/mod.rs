@@ -13,7 +13,7 @@ mod spill;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::answer::Failure;
+use self::answer::{Failure, Ruled};
 use self::body::Limits;
 use self::budget::Budget;
 use self::connection::{Connections, Origin};
@@ -40,6 +40,7 @@ use crate::clock::Clock;
 use crate::event::{KINDS, Kind};
 use crate::intake::{Callback, Intake, Ruling};
 use crate::signature::LegacyHeaders;
+use crate::telemetry::traces::{Place, Role, Span};
 use crate::telemetry::{Metrics, Repeats, SUMMARY_EVERY};
 
 /// What the callback listener works with.
@@ -236,7 +237,11 @@ impl Receiver {
             body: read.bytes,
             excess: read.excess,
         };
-        let answered = self.answer(Arc::new(callback), read.share, last_byte).await;
+        let (callback, ruled) = (Arc::new(callback), Arc::new(OnceLock::new()));
+        let answered = self.answer(Arc::clone(&callback), read.share, last_byte, &ruled).await;
+        if parts.intake.traces().is_on() {
+            self.trace(&callback, ruled.get().copied(), begun, answered.status());
+        }
         match rest {
             Some(rest) => {
                 parts.rests.spawn(body::drain(rest));
@@ -244,6 +249,27 @@ impl Receiver {
             }
             None => answered,
         }
+    }
+
+    fn trace(&self, callback: &Callback, ruled: Option<Ruled>, begun: Instant, status: StatusCode) {
+        let id = ruled.and_then(|ruled| ruled.id);
+        let mut attributes = vec![
+            ("http.request.method", "POST".into()),
+            ("http.response.status_code", i64::from(status.as_u16()).into()),
+            ("url.path", callback.path.as_str().into()),
+        ];
+        attributes
+            .extend(ruled.and_then(|ruled| ruled.refusal).map(|reason| ("livehook.refused", reason.slug().into())));
+        self.0.intake.traces().record(Span {
+            place: id.map_or_else(Place::alone, |id| Place::of_request(id.as_u128())),
+            parent: None,
+            link: None,
+            name: "callback",
+            role: Role::Server,
+            begun,
+            attributes,
+            failure: status.is_server_error().then(|| "refused, so that it comes again".to_owned()),
+        });
     }
 
     /// Looks at a callback; none if that panicked, which must cost no more than this one its ruling.

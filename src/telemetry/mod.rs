@@ -5,6 +5,7 @@ mod metrics;
 mod repeats;
 pub mod stderr;
 mod supervisor;
+pub mod traces;
 
 pub use self::metrics::{KnownLabels, Metrics};
 pub use self::repeats::{Repeats, SUMMARY_EVERY};

@@ -21,5 +21,6 @@ mod reload;
 mod samples;
 mod stats;
 mod streams;
+mod traces;
 mod trouble;
 mod wire;

@@ -11,6 +11,7 @@ use livehook::intake::{Callback, Intake, Receipt};
 use livehook::secret::Secret;
 use livehook::signature::{self, Key, LegacyHeaders};
 use livehook::store::{self, Store};
+use livehook::telemetry::traces::Traces;
 use livehook::telemetry::{KnownLabels, Metrics};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -47,7 +48,7 @@ impl Road {
             Intake::new(store.clone(), signature::Settings::default(), &policies, Arc::clone(&clock), metrics.clone());
         let subscribers = watch::Sender::new(vec![Subscriber { policy, handler: Arc::new(recorder.clone()) }]);
         let (stop, mut running) = (CancellationToken::new(), JoinSet::new());
-        let dispatcher = Dispatcher { store, clock, metrics };
+        let dispatcher = Dispatcher { store, clock, metrics, traces: Traces::default() };
         running.spawn(dispatcher.run(subscribers.subscribe(), stop.clone(), Duration::from_secs(5)));
         Self { intake, policies, subscribers, stop, running, number: 0, _directory: directory }
     }

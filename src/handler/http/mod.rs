@@ -2,7 +2,8 @@
 //! for another attempt, `Retry-After` is honoured up to an hour; any other answer ends the delivery. No redirect is
 //! followed, no proxy of the environment is used, and connections are used again.
 //!
-//! Further headers may be configured, but `content-type`, `webhook-…` and `ce-…` are always ours. Reasons of failures
+//! Further headers may be configured, but `content-type`, `webhook-…`, `ce-…` and, where there are traces, `traceparent` are
+//! always ours. Reasons of failures
 //! hold the status and the beginning of the answer, never the URL, header values or keys.
 
 mod answer;
@@ -27,6 +28,7 @@ use super::{BuildError, Handler, HandlerError, cloudevent};
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::secret::Secret;
+use crate::telemetry::traces::traceparent;
 
 /// Where events are posted, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +113,8 @@ impl Http {
                 event.body.clone()
             }
         };
+        let place = traceparent().map(|place| ("traceparent".to_owned(), place));
+        insert_all(&mut headers, place)?;
         if let Some(key) = &self.key {
             insert_all(&mut headers, key.headers(&event.id.to_string(), self.clock.now(), &body))?;
         }
