@@ -17,6 +17,8 @@ use crate::signature::LegacyHeaders;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 const LANES: u64 = 3;
+/// Nearly all tests deliver to the first.
+const HANDLERS: [&str; 2] = ["rooms", "files"];
 
 struct Fixture {
     store: Store,
@@ -33,7 +35,7 @@ impl Fixture {
             Settings { url: format!("sqlite:{}", directory.path().join("s.db").display()), ..Settings::default() };
         change(&mut settings);
         let clock = ManualClock::new(START);
-        let handlers = ["rooms".to_owned()];
+        let handlers = HANDLERS.map(str::to_owned);
         let store = Store::open(settings, &handlers, Duration::from_secs(5), Arc::new(clock.clone())).unwrap();
         let handler = store.handler("rooms").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -107,7 +109,7 @@ impl Fixture {
         runtime.block_on(store.close(Duration::from_secs(20)));
         let settings = store.0.terms.load().settings.clone();
         drop(store);
-        let handlers = ["rooms".to_owned()];
+        let handlers = HANDLERS.map(str::to_owned);
         let store = Store::open(settings, &handlers, Duration::from_secs(5), Arc::new(clock.clone())).unwrap();
         Self { store, clock, handler, runtime, directory }
     }
@@ -410,7 +412,8 @@ fn places_in_the_order_of_storing_are_never_given_twice() {
     let settings = store.0.terms.load().settings.clone();
     runtime.block_on(store.close(Duration::from_secs(5)));
     drop(store);
-    let store = Store::open(settings, &["rooms".to_owned()], Duration::from_secs(5), Arc::new(clock.clone())).unwrap();
+    let store =
+        Store::open(settings, &HANDLERS.map(str::to_owned), Duration::from_secs(5), Arc::new(clock.clone())).unwrap();
     let handler = store.handler("rooms").unwrap();
     let fixture = Fixture { store, clock, handler, runtime, directory };
     fixture.append(2, None);

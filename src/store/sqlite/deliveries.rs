@@ -6,17 +6,20 @@
 //! that nothing is claimed of a lane while one of it is in hand is seen to in memory. Deliveries that need not wait at all
 //! are `FRESH` and stand in no index; see [`fresh`].
 
+mod list;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sha2::{Digest as _, Sha256};
 
-use super::super::model::{
-    Claim, ClaimKey, Claimed, Delivery, DeliveryFilter, DeliveryState, HandlerId, Owed, Page, Settlement, Verdict,
-};
-use super::events::{self, page, where_clause};
+#[cfg(test)]
+pub(in crate::store) use self::list::LIST_QUERIES;
+pub(super) use self::list::of_event;
+pub(in crate::store) use self::list::{list, undone};
+use super::super::model::{Claim, ClaimKey, Claimed, Delivery, DeliveryState, HandlerId, Owed, Settlement, Verdict};
+use super::events;
 #[cfg(doc)]
 use super::fresh;
 use super::fresh::{FreshDelivery, Which};
@@ -443,24 +446,6 @@ pub(in crate::store) fn judge(tx: &mut Tx<'_>, id: EventId, handler: &str, verdi
     Ok(now.map_or(Judged::Unknown, Judged::Is))
 }
 
-/// The deliveries a filter matches that are not done, behind `after`, at most `limit` of them. For a reader: looking for
-/// few among many takes its time.
-pub(in crate::store) fn undone(
-    db: &Connection,
-    filter: &DeliveryFilter,
-    after: Option<ClaimKey>,
-    limit: usize,
-) -> Result<Vec<ClaimKey>> {
-    let after = after.map_or((0, 0), |key| (key.seq, key.handler.0));
-    let (wanted, values) = conditions(filter, Some(("d.state <> 1 AND (d.event, d.handler) > (?, ?)", after)));
-    let sql = format!(
-        "SELECT d.event, d.handler FROM deliveries d JOIN handlers h ON h.id = d.handler \
-         JOIN events e ON e.seq = d.event {wanted} ORDER BY d.event, d.handler LIMIT {limit}"
-    );
-    let read = |row: &Row<'_>| Ok(ClaimKey { seq: row.get(0)?, handler: HandlerId(row.get(1)?) });
-    db.prepare_cached(&sql)?.query_map(params_from_iter(values), read)?.collect()
-}
-
 /// Applies a person's decision to deliveries that were found in `state`, where one was asked for, and still are. Returns
 /// how many it changed.
 pub(in crate::store) fn judge_all(
@@ -575,37 +560,6 @@ fn set_state(tx: &Tx<'_>, key: ClaimKey, state: i64) -> Result<Option<i64>> {
         .query_row(params![key.seq, key.handler.0, state, tx.now.millis()], |row| row.get(0))
 }
 
-const COLUMNS: &str =
-    "e.id, h.name, d.state, d.replay, d.attempts, d.due, d.last_error, d.updated_at, d.event, d.handler";
-
-/// The deliveries of one event.
-pub(super) fn of_event(db: &Connection, seq: i64) -> Result<Vec<Delivery>> {
-    db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event JOIN handlers h ON h.id = d.handler \
-         WHERE d.event = ?1 ORDER BY h.name"
-    ))?
-    .query_map([seq], |row| delivery(row).map(|(delivery, _)| delivery))?
-    .collect()
-}
-
-/// A page of deliveries, those of the newest events first. The cursor names event and handler of the last row before.
-pub(in crate::store) fn list(
-    db: &Connection,
-    filter: &DeliveryFilter,
-    limit: usize,
-    before: Option<(i64, i64)>,
-) -> Result<Page<Delivery>> {
-    let (wanted, values) = conditions(filter, before.map(|cursor| ("(d.event, d.handler) < (?, ?)", cursor)));
-    let sql = format!(
-        "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event JOIN handlers h ON h.id = d.handler \
-         {wanted} ORDER BY d.event DESC, d.handler DESC LIMIT {}",
-        limit + 1
-    );
-    let rows = db.prepare_cached(&sql)?.query_map(params_from_iter(values), delivery)?.collect::<Result<_>>()?;
-    let page = page(rows, limit, |(_, (seq, handler))| format!("{seq}.{handler}"));
-    Ok(Page { items: page.items.into_iter().map(|(delivery, _)| delivery).collect(), next: page.next })
-}
-
 /// Receipt of the oldest event pending for a handler. Looks at a bounded number of lanes: with more of them behind than
 /// that, the answer may be somewhat too young.
 pub(in crate::store) fn oldest_pending(db: &Connection, handler: HandlerId) -> Result<Option<Timestamp>> {
@@ -616,48 +570,6 @@ pub(in crate::store) fn oldest_pending(db: &Connection, handler: HandlerId) -> R
                    AND event >= (SELECT value FROM meta WHERE key = 'fresh_from')))";
     let received_at = db.prepare_cached(oldest)?.query_row([handler.0, LANES_MAX], |row| row.get(0)).optional()?;
     Ok(received_at.map(Timestamp::from_millis))
-}
-
-fn conditions(filter: &DeliveryFilter, cursor: Option<(&'static str, (i64, i64))>) -> (String, Vec<Sql>) {
-    let mut clauses = Vec::new();
-    let mut values = Vec::new();
-    if let Some((clause, (seq, handler))) = cursor {
-        clauses.push(clause);
-        values.extend([Sql::from(seq), Sql::from(handler)]);
-    }
-    if let Some(name) = &filter.handler {
-        clauses.push("h.name = ?");
-        values.push(Sql::from(name.clone()));
-    }
-    clauses.extend(filter.state.map(|state| match state {
-        DeliveryState::Pending => "d.state IN (0, 4, 5)",
-        DeliveryState::Done => "d.state = 1",
-        DeliveryState::Dead => "d.state = 2",
-        DeliveryState::Dropped => "d.state = 3",
-    }));
-    for (clause, moment) in [("e.received_at >= ?", filter.since), ("e.received_at < ?", filter.until)] {
-        if let Some(moment) = moment {
-            clauses.push(clause);
-            values.push(Sql::from(moment.millis()));
-        }
-    }
-    (where_clause(clauses.into_iter()), values)
-}
-
-fn delivery(row: &Row<'_>) -> Result<(Delivery, (i64, i64))> {
-    let state = state_of(row.get(2)?);
-    let due = Timestamp::from_millis(row.get(5)?);
-    let delivery = Delivery {
-        event_id: EventId::from_bytes(row.get(0)?),
-        handler: row.get(1)?,
-        state,
-        replay: row.get(3)?,
-        attempts: row.get(4)?,
-        next_attempt_at: (state == DeliveryState::Pending).then_some(due),
-        last_error: row.get(6)?,
-        updated_at: Timestamp::from_millis(row.get(7)?),
-    };
-    Ok((delivery, (row.get(8)?, row.get(9)?)))
 }
 
 fn cut(error: &str) -> &str {

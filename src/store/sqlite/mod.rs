@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::catalogue::LIST_QUERIES;
 pub(super) use self::catalogue::{latest, list as list_events, read as read_run, stats, take_in};
 #[cfg(test)]
-pub(super) use self::deliveries::HOT_QUERIES;
+pub(super) use self::deliveries::{HOT_QUERIES, LIST_QUERIES as DELIVERY_LIST_QUERIES};
 pub(super) use self::deliveries::{Judged, judge, judge_all, list as list_deliveries, oldest_pending, settle, undone};
 pub(super) use self::events::{append, find as find_event};
 pub(super) use self::handlers::{Standings, list as list_handlers, pause};

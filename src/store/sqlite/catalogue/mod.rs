@@ -22,6 +22,7 @@ use rusqlite::{Connection, params};
 use super::events::{ROW, event, row};
 use super::memory::Tx;
 use super::streams;
+use crate::clock::Timestamp;
 use crate::event::Event;
 
 pub(super) use self::counts::note_copies;
@@ -121,6 +122,19 @@ pub(super) fn take_out(tx: &mut Tx<'_>, pruned: &[Entry]) -> Result<()> {
     moments::remove(tx, pruned)?;
     counts::remove(tx, pruned)?;
     streams::remove(tx, &streams::told(pruned))
+}
+
+/// Where events received in a span of time may be: places from the first on and before the second, the newest last.
+pub(super) fn places(db: &Connection, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<Vec<(i64, i64)>> {
+    let mut places = moments::places(db, since, until)?;
+    if since.is_some() || until.is_some() {
+        let reached = reached(db)?;
+        if let Some(last) = places.last_mut() {
+            last.1 = last.1.min(reached);
+        }
+        places.push((reached, i64::MAX));
+    }
+    Ok(places)
 }
 
 /// The place before which events are taken in, as of the last commit.
