@@ -88,6 +88,8 @@ enum Part {
     Size,
     /// With many events stored: 500k, or as --grow or --long say
     Growth,
+    /// Of events and deliveries, with many stored: 500k, or as --grow or --long say
+    Lists,
     /// With another build: needs --against
     Compare,
 }
@@ -111,7 +113,7 @@ fn main() -> io::Result<()> {
     std::fs::create_dir_all(&dir)?;
     let dir = tempfile::Builder::new().prefix("bench-accept-").tempdir_in(dir)?;
     let cores = Cores::divide();
-    let grown = asked.only.contains(&Part::Growth).then_some(MEDIUM);
+    let grown = [Part::Growth, Part::Lists].iter().any(|part| asked.only.contains(part)).then_some(MEDIUM);
     let stored = asked.grow.or(asked.long.then_some(LONG)).or(grown);
     let mut bench = Bench {
         report: Report::new(machine::facts(dir.path(), &cores)),
@@ -180,6 +182,7 @@ async fn measure(bench: &mut Bench, only: &[Part]) -> io::Result<()> {
             Part::Start => bench.start().await?,
             Part::Size => bench.size()?,
             Part::Growth => bench.growth().await?,
+            Part::Lists => bench.lists().await?,
             Part::Compare => bench.compare().await?,
         }
     }

@@ -76,7 +76,7 @@ impl Bench {
     }
 
     /// Refuses to begin what the disk cannot hold.
-    fn room(&self) -> io::Result<()> {
+    pub(super) fn room(&self) -> io::Result<()> {
         let (need, free) = (self.stored * EVENT_BYTES + SPARE_BYTES, machine::free(&self.dir)?);
         aside(&format!(
             "{} events need about {} GB; {} GB are free",

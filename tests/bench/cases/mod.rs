@@ -4,6 +4,7 @@ mod compare;
 mod delivery;
 mod growth;
 mod latency;
+mod lists;
 mod rates;
 mod slow;
 mod start;
