@@ -13,6 +13,7 @@ mod probes;
 mod problem;
 mod quarantine;
 mod query;
+mod replay;
 mod session;
 mod settings;
 mod stats;
@@ -146,6 +147,9 @@ fn router(admin: Admin) -> Router {
         .route("/streams", get(streams::list))
         .route("/streams/rebuild", get(streams::rebuild_progress).post(streams::rebuild))
         .route("/streams/{domain}/{app}/{stream}", get(streams::show))
+        .route("/replay", get(replay::list).post(replay::replay))
+        .route("/replay/{id}", get(replay::show))
+        .route("/replay/{id}/cancel", post(replay::cancel))
         .route("/import", post(import::import))
         .route("/stats", get(stats::show))
         .fallback(|| async { Problem::not_found("there is no such call") })

@@ -4,6 +4,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::intake::ReplayError;
 use crate::store::StoreError;
 
 /// Why a call was not answered: what the caller may know. What he may not goes to the log.
@@ -65,9 +66,26 @@ impl Problem {
         Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, detail: detail.into() }
     }
 
+    /// What was begun could not be brought to its end, and the log says why.
+    pub(super) fn broken(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, detail: detail.into() }
+    }
+
     /// The body is larger than this call takes.
     pub(super) fn too_large(detail: impl Into<String>) -> Self {
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, detail: detail.into() }
+    }
+}
+
+impl From<ReplayError> for Problem {
+    fn from(error: ReplayError) -> Self {
+        let status = match error {
+            ReplayError::Store(error) => return error.into(),
+            ReplayError::Handler(_) => StatusCode::BAD_REQUEST,
+            ReplayError::Event(_) => StatusCode::NOT_FOUND,
+            ReplayError::TooMany => StatusCode::CONFLICT,
+        };
+        Self { status, detail: error.to_string() }
     }
 }
 

@@ -253,6 +253,8 @@ impl Server {
         background.spawn(prune(store.clone()).boxed());
         background.spawn(catalogue(store.clone()).boxed());
         background.spawn(streams(store.clone()).boxed());
+        let intake = Arc::clone(&parts.intake);
+        background.spawn(async move { intake.run_replays().await }.boxed());
 
         let ended = tokio::select! {
             () = stop => None,

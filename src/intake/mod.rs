@@ -3,6 +3,7 @@
 
 mod import;
 mod readmit;
+mod replay;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -13,6 +14,7 @@ use uuid::ContextV7;
 
 pub use self::import::{ImportError, Imported, LINE_MAX, Lines, spill_line};
 pub use self::readmit::Readmitted;
+pub use self::replay::ReplayError;
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventId, Facts, Identity, Incoming, Kind, Reason, Refusal, Verification, payload};
 use crate::handler::{Filter, Order, Policy};
@@ -86,6 +88,7 @@ pub struct Intake {
     traces: Traces,
     refusals: Repeats<Reason>,
     ids: Mutex<ContextV7>,
+    desk: replay::Desk,
 }
 
 /// What may change while callbacks come in. One callback is looked at by one of them from beginning to end.
@@ -114,7 +117,7 @@ impl Intake {
     ) -> Self {
         let rules = ArcSwap::from_pointee(Rules::new(&store, signature, policies));
         let (traces, refusals, ids) = (Traces::default(), Repeats::default(), Mutex::new(ContextV7::new()));
-        Self { store, rules, clock, metrics, traces, refusals, ids }
+        Self { store, rules, clock, metrics, traces, refusals, ids, desk: replay::Desk::default() }
     }
 
     /// The same, with what it does traced.

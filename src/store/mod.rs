@@ -7,6 +7,7 @@
 mod health;
 mod model;
 mod queue;
+mod replays;
 mod settings;
 mod sqlite;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use self::model::{
     Stats, Stored, StreamFilter, StreamPush, StreamRow, StreamStory, StreamsRebuild, Timeline, Verdict, Waiting,
 };
 use self::queue::{Admission, ClaimRequest, Queue};
+pub use self::replays::{Replay, ReplayId, ReplayState, Wanted, Wish};
 pub use self::settings::{QuarantineSettings, Settings};
 pub use self::sqlite::OpenError;
 use self::sqlite::{Job, Judged, Opening, Pruning, Sqlite, Tx};

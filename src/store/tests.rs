@@ -125,6 +125,7 @@ enum Op {
     PutBack(usize),
     Judge(usize, Verdict),
     Pause(bool),
+    Replay(usize),
     Wait,
     Reopen,
 }
@@ -140,20 +141,29 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any().prop_map(Op::PutBack),
         2 => (any(), prop_oneof![Just(Verdict::Retry), Just(Verdict::Drop)]).prop_map(|(i, v)| Op::Judge(i, v)),
         1 => prop::bool::ANY.prop_map(Op::Pause),
+        2 => any().prop_map(Op::Replay),
         1 => Just(Op::Wait),
         1 => Just(Op::Reopen),
     ]
 }
 
-/// What the store must agree with: per event its lane, its state and when it is due.
+/// What the store must agree with: per event its lane, its state, when it is due, and its rank.
 #[derive(Default)]
 struct Model {
     deliveries: BTreeMap<u64, (Option<u64>, DeliveryState, Timestamp)>,
+    ranks: BTreeMap<u64, u64>,
+    next_rank: u64,
     renewed: Vec<u64>,
     paused: bool,
 }
 
 impl Model {
+    /// Puts one behind all others.
+    fn rank(&mut self, number: u64) {
+        self.ranks.insert(number, self.next_rank);
+        self.next_rank += 1;
+    }
+
     fn set(&mut self, number: u64, state: DeliveryState, due: Timestamp) {
         let delivery = self.deliveries.get_mut(&number).unwrap();
         (delivery.1, delivery.2) = (state, due);
@@ -167,8 +177,9 @@ impl Model {
         let lane_of = |number: &u64| self.deliveries[number].0;
         let pending = self.deliveries.iter().filter(|(_, (_, state, _))| *state == DeliveryState::Pending);
         let first = |number: u64, lane: Option<u64>| {
-            let mut pending = self.deliveries.iter().filter(|(_, (_, state, _))| *state == DeliveryState::Pending);
-            lane.is_none() || pending.find(|(_, (own, ..))| *own == lane).is_some_and(|(first, _)| *first == number)
+            let pending = self.deliveries.iter().filter(|(_, (_, state, _))| *state == DeliveryState::Pending);
+            let of_lane = pending.filter(|(_, (own, ..))| *own == lane).map(|(number, _)| *number);
+            lane.is_none() || of_lane.min_by_key(|number| self.ranks[number]) == Some(number)
         };
         pending
             .filter(|(number, (lane, _, due))| {
@@ -195,6 +206,7 @@ fn play(ops: Vec<Op>) {
             Op::Append(lane) => {
                 fixture.append(next, lane);
                 model.deliveries.insert(next, (lane, DeliveryState::Pending, now));
+                model.rank(next);
                 next += 1;
             }
             Op::Claim(limit) => claim_and_compare(&fixture, &mut model, &mut held, limit),
@@ -203,6 +215,7 @@ fn play(ops: Vec<Op>) {
                 end(&fixture, &mut model, claim, &op);
             }
             Op::Judge(i, verdict) if next > 0 => judge(&fixture, &mut model, &held, i as u64 % next, verdict),
+            Op::Replay(i) if next > 0 => replay(&fixture, &mut model, &held, i as u64 % next),
             Op::Pause(paused) => {
                 fixture.pause(paused);
                 model.paused = paused;
@@ -225,7 +238,7 @@ fn play(ops: Vec<Op>) {
 fn claim_and_compare(fixture: &Fixture, model: &mut Model, held: &mut Vec<Claim>, limit: usize) {
     let in_hand: Vec<u64> = held.iter().map(number_of).collect();
     let mut expected = model.claimable(&in_hand, fixture.clock.now());
-    expected.sort_by_key(|number| (model.deliveries[number].2, *number));
+    expected.sort_by_key(|number| (model.deliveries[number].2, model.ranks[number]));
     expected.truncate(limit);
     let claims = fixture.claim(limit);
     assert_eq!(claims.iter().map(number_of).collect::<Vec<_>>(), expected);
@@ -267,6 +280,27 @@ fn judge(fixture: &Fixture, model: &mut Model, held: &[Claim], number: u64, verd
         model.renewed.push(number);
     }
     assert!(matches!(decided, Decided::Is(delivery) if delivery.state == becomes));
+}
+
+fn replay(fixture: &Fixture, model: &mut Model, held: &[Claim], number: u64) {
+    let id = EventId::from_u128(u128::from(number) + 1);
+    let wish = Wish { events: Wanted::These(vec![id]), ..Wish::default() };
+    let owed = vec![Owed { handler: fixture.handler, ordered: true }];
+    let queued = fixture.runtime.block_on(async {
+        let row = fixture.store.event(id).await.unwrap().unwrap().row;
+        let replay = fixture.store.begin_replay(wish, 1, row.seq).await.unwrap().unwrap().id;
+        assert!(fixture.store.replay(replay, vec![(row, owed)]).await.unwrap());
+        fixture.store.end_replay(replay, ReplayState::Done, None).await.unwrap().unwrap().queued
+    });
+    let (_, state, _) = model.deliveries[&number];
+    assert_eq!(queued, u64::from(state != DeliveryState::Pending));
+    if queued == 1 {
+        model.set(number, DeliveryState::Pending, fixture.clock.now());
+        model.rank(number);
+        if held.iter().any(|claim| number_of(claim) == number) {
+            model.renewed.push(number);
+        }
+    }
 }
 
 /// Nothing is lost: what is pending can be claimed and ended, lane by lane in order.

@@ -18,6 +18,7 @@ mod oddities;
 mod quarantine;
 mod recorder;
 mod reload;
+mod replay;
 mod samples;
 mod stats;
 mod streams;

@@ -79,6 +79,47 @@ pub(super) fn owe(tx: &mut Tx<'_>, seq: i64, owed: Owed, event: &Arc<Event>) -> 
     Ok(())
 }
 
+/// Makes a delivery pending that is not, or makes it where there was none, behind what is pending. Returns whether it did.
+pub(super) fn owe_again(tx: &mut Tx<'_>, seq: i64, owed: Owed, facts: &Facts) -> Result<bool> {
+    let key = ClaimKey { handler: owed.handler, seq };
+    let state: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT state FROM deliveries WHERE event = ?1 AND handler = ?2")?
+        .query_row(params![seq, key.handler.0], |row| row.get(0))
+        .optional()?;
+    let is_there = |tx: &Tx<'_>| tx.db.prepare_cached("SELECT 1 FROM events WHERE seq = ?1")?.exists([seq]);
+    match state {
+        Some(READY | BLOCKED | FRESH) => return Ok(false),
+        // An event that was pruned meanwhile.
+        None if !is_there(tx)? => return Ok(false),
+        Some(DEAD) => tx.dead(key.handler, -1),
+        // Should it be in hand, it has a fresh allowance of attempts from now on.
+        Some(DROPPED) => tx.effects.renewed.push(key),
+        _ => {}
+    }
+    let lane = if owed.ordered { lane(facts) } else { None };
+    let is_behind = match lane {
+        Some(lane) if fresh_in_lane(tx, key.handler, lane) > 0 => true,
+        Some(lane) => tx.db.prepare_cached(IN_LANE)?.exists(params![key.handler.0, lane])?,
+        None => false,
+    };
+    let rank = tx.next_seq();
+    tx.db
+        .prepare_cached(
+            "INSERT INTO deliveries (event, handler, state, lane, rank, due, replay, updated_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?6) ON CONFLICT DO UPDATE SET state = excluded.state, \
+             lane = excluded.lane, rank = excluded.rank, due = excluded.due, attempts = 0, replay = 1, \
+             updated_at = excluded.updated_at",
+        )?
+        .execute(params![seq, key.handler.0, if is_behind { BLOCKED } else { READY }, lane, rank, tx.now.millis()])?;
+    tx.pending(key.handler, 1);
+    tx.shelved(key.handler, 1);
+    if !is_behind {
+        tx.wake(key.handler);
+    }
+    Ok(true)
+}
+
 /// The lane of a stream; events that name none wait for none.
 fn lane(facts: &Facts) -> Option<i64> {
     let stream = facts.stream.as_deref()?;

@@ -10,6 +10,7 @@ mod log;
 mod memory;
 mod prune;
 mod quarantine;
+mod replays;
 mod schema;
 pub(super) mod streams;
 mod writer;
@@ -41,6 +42,9 @@ use self::log::{Log, Move};
 pub(super) use self::memory::{Tally, Tx};
 pub(super) use self::prune::{Pruning, drop_forgotten, step as prune_step};
 pub(super) use self::quarantine::{find as find_refused, keep, list as list_refused};
+pub(super) use self::replays::{
+    begin as begin_replay, end as end_replay, find as find_replay, list as list_replays, step as replay_step,
+};
 pub(super) use self::writer::Job;
 use super::health::Health;
 use super::model::HandlerId;

@@ -8,7 +8,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x6C76_686B;
 
 /// Each entry leads from the format version of its place to the next. Entries that were released never change.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 /// - `seq` is the order of storing, `identity` what makes copies equal (own time, natural key, content).
 /// - Times are milliseconds since 1970 in UTC.
@@ -225,6 +225,24 @@ INSERT INTO meta SELECT 'streams_next', 2 * EXISTS (SELECT 1 FROM events WHERE s
     FROM meta WHERE key = 'catalogued_before';
 ";
 
+/// Replays: what is wished for as JSON, and how far it has come: `reached` is the place of the last event that is done,
+/// `last` that of the last it is about.
+const VERSION_6: &str = "
+CREATE TABLE replays (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    wish TEXT NOT NULL,
+    state TEXT NOT NULL,
+    matched INTEGER NOT NULL,
+    replayed INTEGER NOT NULL DEFAULT 0,
+    queued INTEGER NOT NULL DEFAULT 0,
+    reached INTEGER NOT NULL DEFAULT 0,
+    last INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    detail TEXT
+);
+";
+
 /// Brings a database to the newest of `migrations`, each step in its own transaction. Refuses what a newer version
 /// wrote, and a database that is somebody else's.
 pub(super) fn migrate(db: &Connection, migrations: &[&str]) -> Result<(), OpenError> {
@@ -331,6 +349,14 @@ mod tests {
         db.execute("UPDATE meta SET value = 8 WHERE key = 'catalogued_before'", []).unwrap();
         migrate(&db, MIGRATIONS).unwrap();
         assert_eq!(next(&db), 2);
+    }
+
+    #[test]
+    fn a_store_of_version_5_has_no_replays_in_version_6() {
+        let db = Connection::open_in_memory().unwrap();
+        migrate(&db, &MIGRATIONS[..5]).unwrap();
+        migrate(&db, MIGRATIONS).unwrap();
+        assert_eq!(db.query_row("SELECT count(*) FROM replays", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     }
 
     #[test]
