@@ -13,10 +13,12 @@ mod healthcheck;
 mod http;
 mod import;
 mod key;
+mod list;
 mod man;
 mod moment;
 mod output;
 mod quarantine;
+mod replay;
 mod send;
 mod serve;
 mod sign;
@@ -65,6 +67,8 @@ enum Command {
     /// Look at handlers, and pause and resume them
     #[command(subcommand)]
     Handlers(handlers::Handlers),
+    /// Deliver events once more
+    Replay(Box<replay::Replay>),
     /// Look at callbacks that were refused, and give them a second chance
     #[command(subcommand)]
     Quarantine(quarantine::Quarantine),
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => command.run(),
         Command::Deliveries(command) => command.run(),
         Command::Handlers(command) => command.run(),
+        Command::Replay(command) => command.run(),
         Command::Quarantine(command) => command.run(),
         Command::Streams(command) => command.run(),
         Command::Import(command) => command.run(),

@@ -1,6 +1,6 @@
 //! The admin API, from a terminal.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -144,6 +144,52 @@ fn handlers_are_listed_paused_and_resumed() {
     eventually("both are dead", || (rows()[0]["dead"] == 2).then_some(()));
     assert!(rows()[0]["last_error"].is_string());
     assert!(service.ask(&["handlers", "pause", "nobody"]).bad(1).contains("there is no handler `nobody`"));
+}
+
+#[test]
+fn events_are_replayed_by_filter_by_id_and_to_a_handler() {
+    let service = failing();
+    service.send_signed(&["recording", "--count", "2"]).good();
+    service.send_signed(&["relay"]).good();
+    let dead = || Some(service.list(&["deliveries", "list", "--state", "dead"])).filter(|dead| dead.len() == 3);
+    eventually("three deliveries are dead", dead);
+    assert!(service.ask(&["replay"]).bad(2).contains("--all"), "no filter is no wish for all");
+    assert!(service.ask(&["replay", "--all", "--dry-run"]).good().contains("3 matched, 0 queued"));
+    service.ask(&["handlers", "pause", "bad"]).good();
+    assert!(service.ask(&["replay", "--kind", "relay", "--since", "1h"]).good().contains("1 matched, 1 queued"));
+    let id = id(&service.list(&["events", "list", "--kind", "recording"])[0], "id");
+    let by_id = service.ask(&["replay", "--id", &id, "--handler", "bad", "--format", "json"]).json();
+    assert_eq!((&by_id["state"], &by_id["queued"]), (&"done".into(), &1.into()));
+    assert!(service.ask(&["replay", "--all"]).good().contains("3 matched, 1 queued"));
+    assert!(service.ask(&["replay", "--all", "--handler", "nobody"]).bad(1).contains("there is no handler `nobody`"));
+    service.ask(&["replay", "--id", &id, "--kind", "relay"]).bad(2);
+    service.ask(&["replay", "--all", "--rate", "0"]).bad(2);
+    let listed = service.ask(&["replay", "--list"]).good();
+    assert!(listed.starts_with("ID") && listed.lines().count() == 4, "{listed}");
+    service.ask(&["handlers", "resume", "bad"]).good();
+    eventually("they are dead again", dead);
+}
+
+#[test]
+fn a_replay_is_ended_by_an_interrupt_or_by_its_number() {
+    let service = failing();
+    service.send_signed(&["recording", "--count", "5"]).good();
+    let mut slow = program();
+    slow.args(["replay", "--all", "--rate", "1", "--admin", &service.admin]);
+    let mut slow = slow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let replays = || service.ask(&["replay", "--list", "--format", "json"]).json()["replays"].clone();
+    eventually("it runs", || (replays()[0]["replayed"].as_u64() >= Some(1)).then_some(()));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&slow), rustix::process::Signal::INT).unwrap();
+    let mut said = String::new();
+    slow.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(slow.wait().unwrap().code(), Some(1));
+    assert!(said.starts_with("cancelled: 5 matched, "), "{said}");
+    let begun = service.ask(&["replay", "--all", "--rate", "1", "--background"]).good();
+    assert!(begun.contains("replay 2 is running, 5 matched"), "{begun}");
+    assert!(service.ask(&["replay", "--cancel", "2"]).good().contains("cancelled"));
+    assert!(service.ask(&["replay", "--cancel", "9"]).bad(1).contains("there is no replay `9`"));
+    let states: Vec<_> = replays().as_array().unwrap().iter().map(|replay| replay["state"].clone()).collect();
+    assert_eq!(states, ["cancelled", "cancelled"]);
 }
 
 #[test]

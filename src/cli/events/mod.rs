@@ -36,7 +36,7 @@ impl Events {
 
 /// Which events.
 #[derive(Clone, Debug, clap::Args)]
-struct EventFilters {
+pub(super) struct EventFilters {
     /// Only events of this kind
     #[arg(long, value_name = "KIND")]
     kind: Option<Kind>,
@@ -61,7 +61,7 @@ struct EventFilters {
 }
 
 impl EventFilters {
-    fn query(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn query(&self) -> Vec<(&'static str, String)> {
         let all = [
             ("kind", self.kind.map(|kind| kind.slug().to_owned())),
             ("domain", self.domain.clone()),
