@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Admin;
 use crate::clock::Timestamp;
@@ -20,7 +21,8 @@ pub struct Reloading {
     pub needs_restart: Vec<&'static str>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Configuration)]
 pub(super) struct Document {
     loaded_at: String,
     last_attempt_at: String,
@@ -29,6 +31,14 @@ pub(super) struct Document {
     needs_restart: Vec<&'static str>,
 }
 
+/// Tells whether the configuration is the one that was last given.
+#[utoipa::path(
+    get,
+    path = "/config",
+    tag = "config",
+    operation_id = "config",
+    responses((status = OK, description = "What became of it", body = Document)),
+)]
 pub(super) async fn show(State(admin): State<Admin>) -> Json<Document> {
     let Reloading { loaded_at, last_attempt_at, faults, needs_restart } = Reloading::clone(&admin.0.reloading.load());
     Json(Document {

@@ -1,43 +1,61 @@
 //! `/deliveries`: what is owed, and what people decide about it.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::query::{Asked, Told, event_id, limit, moment, named};
+use super::openapi;
+use super::query::{Asked, Named, Told, event_id, limit, moment, named};
 use super::{Admin, Problem};
 use crate::clock::Timestamp;
 use crate::store::{Decided, Delivery, DeliveryFilter, DeliveryState, Verdict};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    #[param(schema_with = openapi::text)]
     handler: Option<String>,
+    #[param(schema_with = openapi::delivery_state)]
     state: Option<String>,
+    #[param(schema_with = openapi::limit)]
     limit: Option<usize>,
+    /// `next` of the page before.
+    #[param(schema_with = openapi::text)]
     cursor: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = ManyDeliveries)]
 pub(super) struct Many {
     handler: Option<String>,
+    #[schema(schema_with = openapi::delivery_state)]
     state: Option<String>,
+    /// Of events received at or after.
+    #[schema(schema_with = openapi::moment)]
     since: Option<String>,
+    /// Of events received before.
+    #[schema(schema_with = openapi::moment)]
     until: Option<String>,
+    /// Counts, and changes nothing.
     dry_run: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeliveryList)]
 pub(super) struct List {
     deliveries: Vec<DeliveryRow>,
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Delivery)]
 pub(super) struct DeliveryRow {
     event_id: String,
     handler: String,
+    #[schema(schema_with = openapi::delivery_state)]
     state: &'static str,
     replay: bool,
     attempts: u32,
@@ -46,36 +64,89 @@ pub(super) struct DeliveryRow {
     updated_at: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Changed {
     matched: u64,
     changed: u64,
 }
 
+/// Lists deliveries, those of the newest events first.
+#[utoipa::path(
+    get,
+    path = "/deliveries",
+    tag = "deliveries",
+    operation_id = "listDeliveries",
+    params(ListQuery),
+    responses((status = OK, description = "A page", body = List)),
+)]
 pub(super) async fn list(State(admin): State<Admin>, Asked(query): Asked<ListQuery>) -> Result<Json<List>, Problem> {
     let filter = DeliveryFilter { handler: query.handler, state: state(query.state.as_deref())?, ..Default::default() };
     let page = admin.store().deliveries(filter, limit(query.limit)?, query.cursor.as_deref()).await?;
     Ok(Json(List { deliveries: page.items.into_iter().map(DeliveryRow::from).collect(), next: page.next }))
 }
 
+/// Makes a delivery pending and due now, with a fresh allowance of attempts.
+#[utoipa::path(
+    post,
+    path = "/deliveries/{event_id}/{handler}/retry",
+    tag = "deliveries",
+    operation_id = "retryDelivery",
+    request_body = openapi::Empty,
+    params(
+        ("event_id" = String, Path, description = "The event's id"),
+        ("handler" = String, Path, description = "The handler's name"),
+    ),
+    responses((status = OK, description = "The delivery", body = DeliveryRow)),
+)]
 pub(super) async fn retry(
     State(admin): State<Admin>,
-    Path((id, handler)): Path<(String, String)>,
+    Named((id, handler)): Named<(String, String)>,
 ) -> Result<Json<DeliveryRow>, Problem> {
     judge(&admin, &id, handler, Verdict::Retry).await
 }
 
+/// Gives a delivery up.
+#[utoipa::path(
+    post,
+    path = "/deliveries/{event_id}/{handler}/drop",
+    tag = "deliveries",
+    operation_id = "dropDelivery",
+    request_body = openapi::Empty,
+    params(
+        ("event_id" = String, Path, description = "The event's id"),
+        ("handler" = String, Path, description = "The handler's name"),
+    ),
+    responses((status = OK, description = "The delivery", body = DeliveryRow)),
+)]
 pub(super) async fn drop_one(
     State(admin): State<Admin>,
-    Path((id, handler)): Path<(String, String)>,
+    Named((id, handler)): Named<(String, String)>,
 ) -> Result<Json<DeliveryRow>, Problem> {
     judge(&admin, &id, handler, Verdict::Drop).await
 }
 
+/// Makes all that match pending and due now.
+#[utoipa::path(
+    post,
+    path = "/deliveries/retry",
+    tag = "deliveries",
+    operation_id = "retryDeliveries",
+    request_body = Many,
+    responses((status = OK, description = "How many", body = Changed)),
+)]
 pub(super) async fn retry_many(State(admin): State<Admin>, Told(many): Told<Many>) -> Result<Json<Changed>, Problem> {
     judge_many(&admin, many, Verdict::Retry).await
 }
 
+/// Gives all up that match.
+#[utoipa::path(
+    post,
+    path = "/deliveries/drop",
+    tag = "deliveries",
+    operation_id = "dropDeliveries",
+    request_body = Many,
+    responses((status = OK, description = "How many", body = Changed)),
+)]
 pub(super) async fn drop_many(State(admin): State<Admin>, Told(many): Told<Many>) -> Result<Json<Changed>, Problem> {
     judge_many(&admin, many, Verdict::Drop).await
 }

@@ -1,18 +1,22 @@
 //! `/handlers`: who gets events, how that goes, and pausing them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::openapi;
+use super::query::Named;
 use super::{Admin, Problem};
 use crate::clock::Timestamp;
 use crate::store::HandlerRow;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Handler {
     name: String,
     /// None for one that has left the configuration.
     r#type: Option<&'static str>,
+    #[schema(schema_with = openapi::handler_state)]
     state: &'static str,
     pending: u64,
     dead: u64,
@@ -21,16 +25,44 @@ pub(super) struct Handler {
     last_error: Option<String>,
 }
 
+/// Lists the handlers of the configuration, and those that have left it with something pending or dead.
+#[utoipa::path(
+    get,
+    path = "/handlers",
+    tag = "handlers",
+    operation_id = "listHandlers",
+    responses((status = OK, description = "All of them", body = [Handler])),
+)]
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Vec<Handler>>, Problem> {
     let rows = admin.store().handlers().await?;
     Ok(Json(rows.into_iter().map(|row| Handler::of(&admin, row)).collect()))
 }
 
-pub(super) async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Handler>, Problem> {
+/// Hands nothing more out to a handler; what is owed to it waits.
+#[utoipa::path(
+    post,
+    path = "/handlers/{name}/pause",
+    tag = "handlers",
+    operation_id = "pauseHandler",
+    request_body = openapi::Empty,
+    params(("name" = String, Path, description = "The handler's name")),
+    responses((status = OK, description = "The handler", body = Handler)),
+)]
+pub(super) async fn pause(State(admin): State<Admin>, Named(name): Named<String>) -> Result<Json<Handler>, Problem> {
     set(&admin, name, true).await
 }
 
-pub(super) async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Handler>, Problem> {
+/// Has a paused handler go on.
+#[utoipa::path(
+    post,
+    path = "/handlers/{name}/resume",
+    tag = "handlers",
+    operation_id = "resumeHandler",
+    request_body = openapi::Empty,
+    params(("name" = String, Path, description = "The handler's name")),
+    responses((status = OK, description = "The handler", body = Handler)),
+)]
+pub(super) async fn resume(State(admin): State<Admin>, Named(name): Named<String>) -> Result<Json<Handler>, Problem> {
     set(&admin, name, false).await
 }
 

@@ -7,6 +7,7 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio_util::io::StreamReader;
+use utoipa::ToSchema;
 
 use super::{Admin, Problem};
 use crate::intake::{ImportError, Imported, LINE_MAX, Lines};
@@ -15,7 +16,8 @@ use crate::store::StoreError;
 /// Faults that are listed; the others are counted.
 const FAULTS_MAX: usize = 1000;
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = Imported)]
 pub(super) struct Outcome {
     imported: u64,
     duplicates: u64,
@@ -23,12 +25,22 @@ pub(super) struct Outcome {
     faults: Vec<Fault>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ImportFault)]
 struct Fault {
     line: u64,
     detail: String,
 }
 
+/// Takes spilled callbacks or exported events back in, one on a line.
+#[utoipa::path(
+    post,
+    path = "/import",
+    tag = "import",
+    operation_id = "import",
+    request_body(content((String = "application/x-ndjson"), (Object = "application/json"))),
+    responses((status = OK, description = "What came of the lines", body = Outcome)),
+)]
 pub(super) async fn import(State(admin): State<Admin>, body: Body) -> Result<Json<Outcome>, Problem> {
     let stream = body.into_data_stream().map_err(std::io::Error::other);
     let mut reader = BufReader::new(StreamReader::new(Box::pin(stream)));

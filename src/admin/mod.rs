@@ -9,6 +9,7 @@ mod guard;
 mod guesses;
 mod handlers;
 mod import;
+mod openapi;
 mod probes;
 mod problem;
 mod quarantine;
@@ -27,9 +28,11 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::Method;
 use axum::middleware;
-use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use self::config::Reloading;
 use self::guesses::Guesses;
@@ -127,45 +130,70 @@ impl Admin {
 }
 
 fn router(admin: Admin) -> Router {
-    let api = Router::new()
-        .route("/config", get(config::show))
-        .route("/events", get(events::list))
-        .route("/events/{id}", get(events::show))
-        .route("/events/{id}/body", get(events::body))
-        .route("/deliveries", get(deliveries::list))
-        .route("/deliveries/retry", post(deliveries::retry_many))
-        .route("/deliveries/drop", post(deliveries::drop_many))
-        .route("/deliveries/{event_id}/{handler}/retry", post(deliveries::retry))
-        .route("/deliveries/{event_id}/{handler}/drop", post(deliveries::drop_one))
-        .route("/handlers", get(handlers::list))
-        .route("/handlers/{name}/pause", post(handlers::pause))
-        .route("/handlers/{name}/resume", post(handlers::resume))
-        .route("/quarantine", get(quarantine::list))
-        .route("/quarantine/readmit", post(quarantine::readmit_many))
-        .route("/quarantine/{id}/body", get(quarantine::body))
-        .route("/quarantine/{id}/readmit", post(quarantine::readmit))
-        .route("/streams", get(streams::list))
-        .route("/streams/rebuild", get(streams::rebuild_progress).post(streams::rebuild))
-        .route("/streams/{domain}/{app}/{stream}", get(streams::show))
-        .route("/replay", get(replay::list).post(replay::replay))
-        .route("/replay/{id}", get(replay::show))
-        .route("/replay/{id}/cancel", post(replay::cancel))
-        .route("/import", post(import::import))
-        .route("/stats", get(stats::show))
+    let guarded = Router::from(calls())
         .fallback(|| async { Problem::not_found("there is no such call") })
         .layer(middleware::from_fn_with_state(admin.clone(), guard::api));
-    let session = Router::new()
-        .route("/session", get(session::show).post(session::login).delete(session::logout))
-        .layer(middleware::from_fn_with_state(admin.clone(), guard::door));
-    Router::new()
-        .merge(dashboard::routes())
-        .nest("/api/v1", api.merge(session))
-        .route("/livez", get(probes::live))
-        .route("/readyz", get(probes::ready))
-        .route("/healthz", get(probes::health))
-        .route("/metrics", get(probes::metrics))
+    let door = Router::from(door()).layer(middleware::from_fn_with_state(admin.clone(), guard::door));
+    routes(guarded.merge(door))
         .fallback(|| async { Problem::not_found("there is nothing here") })
         .method_not_allowed_fallback(|method: Method| async move { Problem::method_not_allowed(&method) })
         .layer(middleware::map_response(guard::harden))
         .with_state(admin)
 }
+
+/// Every path there is, with the calls of the API as they are to be let through.
+fn routes(calls: Router<Admin>) -> Router<Admin> {
+    Router::from(open()).merge(dashboard::routes()).nest(API, calls)
+}
+
+/// What everybody may ask who reaches us.
+fn open() -> OpenApiRouter<Admin> {
+    OpenApiRouter::default()
+        .routes(routes!(probes::live))
+        .routes(routes!(probes::ready))
+        .routes(routes!(probes::health))
+        .routes(routes!(probes::metrics))
+        .routes(routes!(openapi::show))
+}
+
+/// The calls that let a browser in.
+fn door() -> OpenApiRouter<Admin> {
+    OpenApiRouter::default().routes(routes!(session::show, session::login, session::logout))
+}
+
+/// The calls of the API for whoever is in.
+fn calls() -> OpenApiRouter<Admin> {
+    OpenApiRouter::default()
+        .routes(routes!(events::list))
+        .routes(routes!(events::show))
+        .routes(routes!(events::body))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::retry_many))
+        .routes(routes!(deliveries::drop_many))
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(deliveries::drop_one))
+        .routes(routes!(handlers::list))
+        .routes(routes!(handlers::pause))
+        .routes(routes!(handlers::resume))
+        .routes(routes!(quarantine::list))
+        .routes(routes!(quarantine::readmit_many))
+        .routes(routes!(quarantine::body))
+        .routes(routes!(quarantine::readmit))
+        .routes(routes!(replay::list, replay::replay))
+        .routes(routes!(replay::show))
+        .routes(routes!(replay::cancel))
+        .routes(routes!(streams::list))
+        .routes(routes!(streams::rebuild_progress, streams::rebuild))
+        .routes(routes!(streams::show))
+        .routes(routes!(import::import))
+        .routes(routes!(stats::show))
+        .routes(routes!(config::show))
+}
+
+/// What all of this is, as a document.
+fn document() -> OpenApi {
+    let router = OpenApiRouter::with_openapi(openapi::common()).merge(open()).nest(API, calls().merge(door()));
+    openapi::complete(router.into_openapi())
+}
+
+const API: &str = "/api/v1";

@@ -9,11 +9,32 @@ use axum::response::IntoResponse;
 use super::Admin;
 
 /// 200 while the process makes progress: an answer is the proof.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "probes",
+    operation_id = "live",
+    security(()),
+    responses(
+        (status = OK, description = "Alive", body = String, content_type = "text/plain; charset=utf-8"),
+    ),
+)]
 pub(super) async fn live() -> &'static str {
     "alive\n"
 }
 
 /// 503 while the store cannot take an event, or a stop has begun. Trouble with handlers never makes it red.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "probes",
+    operation_id = "ready",
+    security(()),
+    responses(
+        (status = OK, description = "Ready", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = SERVICE_UNAVAILABLE, description = "Not ready, and why", body = String, content_type = "text/plain; charset=utf-8"),
+    ),
+)]
 pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     match admin.obstacle() {
         None => (StatusCode::OK, "ready\n".to_owned()),
@@ -22,11 +43,32 @@ pub(super) async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
 }
 
 /// For load balancers: 200 while callbacks are taken, spilling included.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "probes",
+    operation_id = "health",
+    security(()),
+    responses(
+        (status = OK, description = "Callbacks are taken", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = SERVICE_UNAVAILABLE, description = "Stopping", body = String, content_type = "text/plain; charset=utf-8"),
+    ),
+)]
 pub(super) async fn health(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     if admin.is_stopping() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") }
 }
 
 /// The metrics; what only the store knows is looked up now.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "probes",
+    operation_id = "metrics",
+    security(()),
+    responses(
+        (status = OK, description = "Metrics in the Prometheus text format", body = String, content_type = "text/plain; charset=utf-8"),
+    ),
+)]
 pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     admin.refresh().await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.0.metrics.render())

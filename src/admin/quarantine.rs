@@ -1,48 +1,63 @@
 //! `/quarantine`: what was refused, and second looks at it.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::query::{Asked, Told, limit, named};
+use super::openapi;
+use super::query::{Asked, Named, Told, limit, named};
 use super::{Admin, Problem};
 use crate::event::Reason;
 use crate::intake::Readmitted;
 use crate::store::{QuarantineFilter, Quarantined};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    #[param(schema_with = openapi::reason)]
     reason: Option<String>,
+    #[param(schema_with = openapi::limit)]
     limit: Option<usize>,
+    /// `next` of the page before.
+    #[param(schema_with = openapi::text)]
     cursor: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = Readmit)]
 pub(super) struct One {
+    /// Overlooks token and signature.
     force: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = ReadmitMany)]
 pub(super) struct Many {
+    #[schema(schema_with = openapi::reason)]
     reason: Option<String>,
+    /// Overlooks token and signature.
     force: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = QuarantineList)]
 pub(super) struct List {
     items: Vec<Item>,
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Refused)]
 pub(super) struct Item {
     id: String,
     received_at: String,
+    #[schema(schema_with = openapi::reason)]
     reason: &'static str,
     path: String,
     bytes: u64,
@@ -50,34 +65,72 @@ pub(super) struct Item {
     detail: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Readmitted)]
 pub(super) struct Outcome {
     readmitted: u64,
     refused: u64,
 }
 
+/// Lists callbacks that were refused, newest first.
+#[utoipa::path(
+    get,
+    path = "/quarantine",
+    tag = "quarantine",
+    operation_id = "listRefused",
+    params(ListQuery),
+    responses((status = OK, description = "A page", body = List)),
+)]
 pub(super) async fn list(State(admin): State<Admin>, Asked(query): Asked<ListQuery>) -> Result<Json<List>, Problem> {
     let filter = QuarantineFilter { reason: reason(query.reason.as_deref())? };
     let page = admin.store().quarantine(filter, limit(query.limit)?, query.cursor.as_deref()).await?;
     Ok(Json(List { items: page.items.into_iter().map(Item::from).collect(), next: page.next }))
 }
 
-pub(super) async fn body(State(admin): State<Admin>, Path(id): Path<String>) -> Result<impl IntoResponse, Problem> {
+/// Gives the part of a refused body that was kept.
+#[utoipa::path(
+    get,
+    path = "/quarantine/{id}/body",
+    tag = "quarantine",
+    operation_id = "refusedBody",
+    params(("id" = String, Path, description = "The number of the refused callback")),
+    responses((status = OK, description = "The bytes", content_type = "application/octet-stream")),
+)]
+pub(super) async fn body(State(admin): State<Admin>, Named(id): Named<String>) -> Result<impl IntoResponse, Problem> {
     let found = admin.store().refused(number(&id)?).await?;
     let (_, body) = found.ok_or_else(|| missing(&id))?;
     // Whatever it is, it is nothing a browser should show.
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body))
 }
 
+/// Checks a refused callback again with the configuration of today.
+#[utoipa::path(
+    post,
+    path = "/quarantine/{id}/readmit",
+    tag = "quarantine",
+    operation_id = "readmit",
+    params(("id" = String, Path, description = "The number of the refused callback")),
+    request_body = One,
+    responses((status = OK, description = "What came of it", body = Outcome)),
+)]
 pub(super) async fn readmit(
     State(admin): State<Admin>,
-    Path(id): Path<String>,
+    Named(id): Named<String>,
     Told(one): Told<One>,
 ) -> Result<Json<Outcome>, Problem> {
     let readmitted = admin.0.intake.readmit(number(&id)?, one.force).await?;
     Ok(Json(readmitted.ok_or_else(|| missing(&id))?.into()))
 }
 
+/// Checks refused callbacks again.
+#[utoipa::path(
+    post,
+    path = "/quarantine/readmit",
+    tag = "quarantine",
+    operation_id = "readmitMany",
+    request_body = Many,
+    responses((status = OK, description = "What came of it", body = Outcome)),
+)]
 pub(super) async fn readmit_many(State(admin): State<Admin>, Told(many): Told<Many>) -> Result<Json<Outcome>, Problem> {
     let reason = reason(many.reason.as_deref())?;
     Ok(Json(admin.0.intake.readmit_all(reason, many.force).await?.into()))

@@ -1,7 +1,7 @@
 //! Reads what callers pass in query and body, and says what is wrong with it.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use http_body_util::{BodyExt as _, Limited};
 use serde::de::DeserializeOwned;
@@ -11,8 +11,8 @@ use crate::clock::Timestamp;
 use crate::event::EventId;
 
 /// Rows of a page unless the caller asks otherwise, and at most.
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1000;
+pub(super) const LIMIT: usize = 100;
+pub(super) const LIMIT_MAX: usize = 1000;
 /// Bytes of a body that is no import.
 const BODY_MAX: usize = 64 << 10;
 
@@ -25,6 +25,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::from_request_parts(parts, state).await;
         query.map(|Query(asked)| Self(asked)).map_err(|error| Problem::bad_request(error.body_text()))
+    }
+}
+
+/// What the path names.
+pub(super) struct Named<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(named)| Self(named)).map_err(|error| Problem::bad_request(error.body_text()))
     }
 }
 

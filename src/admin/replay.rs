@@ -1,53 +1,72 @@
 //! `/replay`: events delivered once more.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::query::{Told, moment, named};
+use super::openapi;
+use super::query::{Named, Told, moment, named};
 use super::{Admin, Problem};
 use crate::clock::Timestamp;
-use crate::event::EventId;
+use crate::event::{EventId, Verification};
 use crate::store::{EventFilter, Replay, ReplayId, ReplayState, Wanted, Wish};
 
 /// Ids one call may name.
 const IDS_MAX: usize = 1000;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = ReplayRequest)]
 pub(super) struct Request {
+    #[schema(schema_with = openapi::kind)]
     kind: Option<String>,
     domain: Option<String>,
     app: Option<String>,
     stream: Option<String>,
+    /// Received at or after.
+    #[schema(schema_with = openapi::moment)]
     since: Option<String>,
+    /// Received before.
+    #[schema(schema_with = openapi::moment)]
     until: Option<String>,
+    #[schema(schema_with = openapi::verification)]
+    verification: Option<String>,
     /// Instead of what is above.
+    #[schema(min_items = 1, max_items = 1000)]
     ids: Option<Vec<String>>,
+    /// To these; otherwise to all of the configuration.
+    #[schema(min_items = 1)]
     handlers: Option<Vec<String>>,
+    /// Counts, and queues nothing.
     dry_run: bool,
     /// Events in a second.
+    #[schema(minimum = 1)]
     rate: Option<u32>,
     /// Answers when it has begun, not when it has ended.
     background: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Replayed)]
 pub(super) struct Outcome {
     matched: u64,
     queued: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReplayList)]
 pub(super) struct List {
     replays: Vec<Row>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Replay)]
 pub(super) struct Row {
     id: String,
+    #[schema(schema_with = openapi::replay_state)]
     state: &'static str,
     matched: u64,
     /// Events it has come past.
@@ -59,6 +78,18 @@ pub(super) struct Row {
     detail: Option<String>,
 }
 
+/// Delivers events once more, queued behind what is pending.
+#[utoipa::path(
+    post,
+    path = "/replay",
+    tag = "replay",
+    operation_id = "replay",
+    request_body = Request,
+    responses(
+        (status = OK, description = "It has ended, or was a dry run", body = Outcome),
+        (status = ACCEPTED, description = "It has begun, with `background`", body = Row),
+    ),
+)]
 pub(super) async fn replay(State(admin): State<Admin>, Told(request): Told<Request>) -> Result<Response, Problem> {
     let (dry_run, background) = (request.dry_run, request.background);
     let wish = request.wish()?;
@@ -79,17 +110,44 @@ pub(super) async fn replay(State(admin): State<Admin>, Told(request): Told<Reque
     }
 }
 
+/// Lists the replays that run and the last that ended, newest first.
+#[utoipa::path(
+    get,
+    path = "/replay",
+    tag = "replay",
+    operation_id = "listReplays",
+    responses((status = OK, description = "All of them", body = List)),
+)]
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<List>, Problem> {
     let replays = admin.store().replays().await?;
     Ok(Json(List { replays: replays.into_iter().map(Row::from).collect() }))
 }
 
-pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Row>, Problem> {
+/// Tells how far a replay has come.
+#[utoipa::path(
+    get,
+    path = "/replay/{id}",
+    tag = "replay",
+    operation_id = "showReplay",
+    params(("id" = String, Path, description = "The replay's number")),
+    responses((status = OK, description = "The replay", body = Row)),
+)]
+pub(super) async fn show(State(admin): State<Admin>, Named(id): Named<String>) -> Result<Json<Row>, Problem> {
     let found = admin.store().find_replay(number(&id)?).await?;
     Ok(Json(found.ok_or_else(|| missing(&id))?.into()))
 }
 
-pub(super) async fn cancel(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Row>, Problem> {
+/// Ends a replay; what it has queued stays queued.
+#[utoipa::path(
+    post,
+    path = "/replay/{id}/cancel",
+    tag = "replay",
+    operation_id = "cancelReplay",
+    request_body = openapi::Empty,
+    params(("id" = String, Path, description = "The replay's number")),
+    responses((status = OK, description = "The replay", body = Row)),
+)]
+pub(super) async fn cancel(State(admin): State<Admin>, Named(id): Named<String>) -> Result<Json<Row>, Problem> {
     let replay = admin.0.intake.cancel_replay(number(&id)?).await?.ok_or_else(|| missing(&id))?;
     match replay.state {
         ReplayState::Cancelled => Ok(Json(replay.into())),
@@ -111,7 +169,7 @@ impl Request {
             domain: self.domain,
             app: self.app,
             stream: self.stream,
-            verification: None,
+            verification: named(self.verification.as_deref(), Verification::from_slug, "verification")?,
             since: moment("since", self.since.as_deref())?,
             until: moment("until", self.until.as_deref())?,
         };

@@ -10,7 +10,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use utoipa::ToSchema;
 
+use super::openapi;
 use super::query::Told;
 use super::{Admin, Problem};
 use crate::clock::Timestamp;
@@ -36,13 +38,14 @@ pub(super) struct Session {
 #[derive(Debug, Default)]
 pub(super) struct Ended(Mutex<BTreeMap<u128, Timestamp>>);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
     token: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
 pub(super) struct Status {
     /// Whether calls need a token or a login at all.
     token_required: bool,
@@ -51,11 +54,28 @@ pub(super) struct Status {
 }
 
 /// Says whether there is a login; open to everybody.
+#[utoipa::path(
+    get,
+    path = "/session",
+    tag = "session",
+    operation_id = "session",
+    security(()),
+    responses((status = OK, description = "Whether there is one", body = Status)),
+)]
 pub(super) async fn show(State(admin): State<Admin>, headers: HeaderMap) -> Json<Status> {
     Json(Status::of(&admin, admin.session(&headers)))
 }
 
 /// Gives a cookie for the token.
+#[utoipa::path(
+    post,
+    path = "/session",
+    tag = "session",
+    operation_id = "login",
+    security(()),
+    request_body = Login,
+    responses((status = OK, description = "Logged in, with the cookie", body = Status)),
+)]
 pub(super) async fn login(
     State(admin): State<Admin>,
     headers: HeaderMap,
@@ -74,6 +94,15 @@ pub(super) async fn login(
 }
 
 /// Ends the login of the cookie, if it has one.
+#[utoipa::path(
+    delete,
+    path = "/session",
+    tag = "session",
+    operation_id = "logout",
+    security(()),
+    request_body = openapi::Empty,
+    responses((status = OK, description = "Logged out", body = Status)),
+)]
 pub(super) async fn logout(
     State(admin): State<Admin>,
     headers: HeaderMap,

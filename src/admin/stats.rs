@@ -5,16 +5,21 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
+use super::openapi;
 use super::query::{Asked, named};
 use super::{Admin, Problem};
 use crate::clock::Timestamp;
 use crate::event::{Kind, Reason};
 use crate::store::{HandlerRow, KindStats, Stats, Tally, Timeline};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct StatsQuery {
+    /// How far the timeline reaches back; otherwise 24h.
+    #[param(schema_with = span)]
     span: Option<String>,
 }
 
@@ -35,7 +40,8 @@ const SPANS: [Span; 5] = [
 ];
 const DAY: Span = Span { slug: "24h", step_seconds: 900, steps: 96 };
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stats)]
 pub(super) struct Overview {
     at: String,
     events: Events,
@@ -47,13 +53,13 @@ pub(super) struct Overview {
     streams_live: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Events {
     total: u64,
     by_kind: BTreeMap<&'static str, KindFacts>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct KindFacts {
     count: u64,
     duplicates: u64,
@@ -63,14 +69,14 @@ struct KindFacts {
 }
 
 /// Events by their receipt; the last step is the one that is under way.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Steps {
     from: String,
     step_seconds: i64,
     kinds: BTreeMap<&'static str, Vec<u64>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct StoreFacts {
     ready: bool,
     trouble: Option<String>,
@@ -81,7 +87,7 @@ struct StoreFacts {
 }
 
 /// Callbacks that wait for the store.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct QueueFacts {
     waiting: usize,
     waiting_bytes: usize,
@@ -89,20 +95,29 @@ struct QueueFacts {
     bytes_max: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct HandlerFacts {
     pending: u64,
     dead: u64,
     oldest_pending_at: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct QuarantineFacts {
     total: u64,
     by_reason: BTreeMap<&'static str, u64>,
     bytes: u64,
 }
 
+/// Tells how things stand.
+#[utoipa::path(
+    get,
+    path = "/stats",
+    tag = "stats",
+    operation_id = "stats",
+    params(StatsQuery),
+    responses((status = OK, description = "As of now", body = Overview)),
+)]
 pub(super) async fn show(
     State(admin): State<Admin>,
     Asked(query): Asked<StatsQuery>,
@@ -121,6 +136,10 @@ pub(super) async fn show(
         events: Events::from(stats.kinds),
         timeline: Steps::from(stats.timeline),
     }))
+}
+
+fn span() -> utoipa::openapi::Schema {
+    openapi::one_of(SPANS.map(|span| span.slug))
 }
 
 impl Span {

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::query::{Asked, Told, limit, named};
+use super::openapi;
+use super::query::{Asked, Named, Told, limit, named};
 use super::{Admin, Problem};
 use crate::clock::Timestamp;
 use crate::event::payload::{Recording, Screencapture};
@@ -14,32 +16,42 @@ use crate::event::{Event, Payload};
 use crate::store::{StreamFilter, StreamPush, StreamRow, StreamStory, StreamsRebuild};
 use crate::streams::{Entry, Span, StreamName};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    #[param(schema_with = stream_state)]
     state: Option<String>,
+    #[param(schema_with = openapi::text)]
     domain: Option<String>,
+    #[param(schema_with = openapi::text)]
     app: Option<String>,
+    #[param(schema_with = openapi::limit)]
     limit: Option<usize>,
+    /// `next` of the page before.
+    #[param(schema_with = openapi::text)]
     cursor: Option<String>,
 }
 
 /// Nothing is to be said.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Nothing {}
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamList)]
 pub(super) struct List {
     streams: Vec<Row>,
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stream)]
 pub(super) struct Row {
     domain: Option<String>,
     app: Option<String>,
     stream: String,
+    #[schema(schema_with = stream_state)]
     state: &'static str,
     #[serde(flatten)]
     push: PushFacts,
@@ -50,7 +62,8 @@ pub(super) struct Row {
 }
 
 /// What is said of a push.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamPushFacts)]
 struct PushFacts {
     sequence: Option<String>,
     started_at: Option<String>,
@@ -59,14 +72,16 @@ struct PushFacts {
     end: Option<End>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamEnd)]
 struct End {
     errcode: Option<i64>,
     class: &'static str,
     meaning: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamDetail)]
 pub(super) struct Detail {
     #[serde(flatten)]
     row: Row,
@@ -76,10 +91,12 @@ pub(super) struct Detail {
     problems: Vec<Fault>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamPush)]
 struct PushDetail {
     #[serde(flatten)]
     push: PushFacts,
+    #[schema(schema_with = stream_state)]
     state: &'static str,
     recordings: Vec<Recorded>,
     screencapture_url: Option<String>,
@@ -87,7 +104,8 @@ struct PushDetail {
     problems: Vec<Fault>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamRecording)]
 struct Recorded {
     event_id: String,
     url: Option<String>,
@@ -101,16 +119,20 @@ struct Recorded {
     abnormal: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamFault)]
 struct Fault {
+    #[schema(schema_with = openapi::kind)]
     kind: &'static str,
     event_id: String,
     at: String,
     detail: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamsRebuild)]
 pub(super) struct Rebuild {
+    #[schema(schema_with = rebuild_state)]
     state: &'static str,
     done: u64,
     total: u64,
@@ -119,6 +141,15 @@ pub(super) struct Rebuild {
 /// Characters of what is said about a fault.
 const DETAIL_CHARS_MAX: usize = 500;
 
+/// Lists streams by state and name, those that are live first.
+#[utoipa::path(
+    get,
+    path = "/streams",
+    tag = "streams",
+    operation_id = "listStreams",
+    params(ListQuery),
+    responses((status = OK, description = "A page", body = List)),
+)]
 pub(super) async fn list(State(admin): State<Admin>, Asked(query): Asked<ListQuery>) -> Result<Json<List>, Problem> {
     let live = |slug: &str| match slug {
         "live" => Some(true),
@@ -131,9 +162,22 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(query): Asked<ListQue
     Ok(Json(List { streams: page.items.into_iter().map(Row::from).collect(), next: page.next }))
 }
 
+/// Shows a stream with its pushes and what became of them; a dash stands for a domain or app that is not known.
+#[utoipa::path(
+    get,
+    path = "/streams/{domain}/{app}/{stream}",
+    tag = "streams",
+    operation_id = "showStream",
+    params(
+        ("domain" = String, Path, description = "Push domain"),
+        ("app" = String, Path, description = "App"),
+        ("stream" = String, Path, description = "Stream"),
+    ),
+    responses((status = OK, description = "The stream", body = Detail)),
+)]
 pub(super) async fn show(
     State(admin): State<Admin>,
-    Path((domain, app, stream)): Path<(String, String, String)>,
+    Named((domain, app, stream)): Named<(String, String, String)>,
 ) -> Result<Json<Detail>, Problem> {
     let name = StreamName { domain: part(&domain), app: part(&app), stream: stream.trim().to_owned() };
     let story = admin.store().stream(name).await?;
@@ -143,6 +187,14 @@ pub(super) async fn show(
 }
 
 /// Begins to make all streams anew from the events that are stored; goes on with it where it has been begun.
+#[utoipa::path(
+    post,
+    path = "/streams/rebuild",
+    tag = "streams",
+    operation_id = "rebuildStreams",
+    request_body = Nothing,
+    responses((status = OK, description = "It has begun", body = Rebuild)),
+)]
 pub(super) async fn rebuild(
     State(admin): State<Admin>,
     Told(Nothing {}): Told<Nothing>,
@@ -152,6 +204,14 @@ pub(super) async fn rebuild(
     rebuild_progress(State(admin)).await
 }
 
+/// Tells how far the streams are made anew.
+#[utoipa::path(
+    get,
+    path = "/streams/rebuild",
+    tag = "streams",
+    operation_id = "streamsRebuild",
+    responses((status = OK, description = "How far", body = Rebuild)),
+)]
 pub(super) async fn rebuild_progress(State(admin): State<Admin>) -> Result<Json<Rebuild>, Problem> {
     let progress = admin.store().streams_rebuild().await?;
     let state = if progress.is_some() { "running" } else { "idle" };
@@ -332,6 +392,14 @@ fn moment(event: &Event) -> Timestamp {
 
 fn state(live: bool) -> &'static str {
     if live { "live" } else { "ended" }
+}
+
+fn stream_state() -> utoipa::openapi::Schema {
+    openapi::one_of(["live", "ended"])
+}
+
+fn rebuild_state() -> utoipa::openapi::Schema {
+    openapi::one_of(["running", "idle"])
 }
 
 #[cfg(test)]

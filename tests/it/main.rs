@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod oddities;
+mod openapi;
 mod quarantine;
 mod recorder;
 mod reload;

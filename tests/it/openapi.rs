@@ -23,14 +23,12 @@ async fn tool(program: &str, version: &str, args: Vec<String>) -> Option<Output>
     // Tools leave things where they run.
     let directory = tempfile::tempdir().unwrap();
     let run = move || Command::new(name).args(args).current_dir(directory.path()).output();
-    match tokio::task::spawn_blocking(run).await.unwrap() {
-        Ok(output) => Some(output),
-        Err(_) => {
-            assert!(std::env::var_os("CI").is_none(), "{program} is not installed; .ci/run does that");
-            eprintln!("SKIPPED: {program} is not installed; `pip install {program}=={version}` gives it");
-            None
-        }
+    let ran = tokio::task::spawn_blocking(run).await.unwrap().ok();
+    if ran.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{program} is not installed; .ci/run does that");
+        eprintln!("SKIPPED: {program} is not installed; `pip install {program}=={version}` gives it");
     }
+    ran
 }
 
 #[track_caller]
