@@ -2,6 +2,7 @@
 //! callback being taken nor a delivery being made; all it knows stands in the store.
 
 mod config;
+mod connections;
 mod dashboard;
 mod deliveries;
 mod events;
@@ -106,7 +107,8 @@ impl Admin {
 
     /// Serves until `stop`, then finishes the requests in hand.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        axum::serve(listener, router(self)).with_graceful_shutdown(stop.cancelled_owned()).await
+        connections::serve(listener, router(self), stop).await;
+        Ok(())
     }
 
     /// Its routes, without a port.

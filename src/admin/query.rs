@@ -1,5 +1,7 @@
 //! Reads what callers pass in query and body, and says what is wrong with it.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
@@ -15,6 +17,8 @@ pub(super) const LIMIT: usize = 100;
 pub(super) const LIMIT_MAX: usize = 1000;
 /// Bytes of a body that is no import.
 const BODY_MAX: usize = 64 << 10;
+/// How long it may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The query, of which nothing may be unknown.
 pub(super) struct Asked<T>(pub(super) T);
@@ -59,7 +63,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
 
 async fn read(body: Body) -> Result<Bytes, Problem> {
     let too_large = |_| Problem::too_large(format!("the body is larger than {BODY_MAX} bytes, or it broke off"));
-    Limited::new(body, BODY_MAX).collect().await.map(http_body_util::Collected::to_bytes).map_err(too_large)
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX).collect()).await;
+    let collected = collected.map_err(|_| Problem::bad_request("the body did not come in time"))?;
+    collected.map(http_body_util::Collected::to_bytes).map_err(too_large)
 }
 
 /// The number of rows of a page.
