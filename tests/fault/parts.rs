@@ -62,6 +62,8 @@ async fn a_read_that_fails_costs_no_delivery_and_no_callback() {
 async fn a_question_that_fails_can_be_asked_again() {
     let origin = store_with_waiting_deliveries().await;
     let app = origin.setup().start().await;
+    // Whoever has read before must read again.
+    origin.stranger().execute_batch("UPDATE meta SET value = value + 1 WHERE key = 'probe'").unwrap();
     origin.disk.fail(Fault::read(1).until_healed());
     let refused = app.get("/api/v1/events").await;
     assert_eq!(
