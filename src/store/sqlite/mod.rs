@@ -178,6 +178,7 @@ impl Sqlite {
         });
         let anchor = database.connect_to_read()?;
         anchor.query_row(FRESH_FROM, [], |_| Ok(()))?;
+        require_log(&anchor)?;
         let log = Log::of(&database.path).map_err(|error| OpenError::Io { path: database.path.clone(), error })?;
         let log = Arc::new(log);
         shared.hang_bells(&handlers);
@@ -375,6 +376,16 @@ fn settle_log(db: &Connection) {
         Ok(true) => tracing::warn!("somebody reads the store; its write-ahead log stays as the last run left it"),
         Err(error) => tracing::warn!(%error, "the write-ahead log of the last run cannot be moved into the store"),
     }
+}
+
+/// SQLite goes on with another journal where the disk failed, or cannot share memory, when it was told to use a log.
+fn require_log(db: &Connection) -> rusqlite::Result<()> {
+    let journal: String = db.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if journal == "wal" {
+        return Ok(());
+    }
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+    Err(rusqlite::Error::SqliteFailure(code, Some("its disk took no write-ahead log".to_owned())))
 }
 
 /// Syncs the directories that lead to the database, so that a power cut after the first answer does not take their
