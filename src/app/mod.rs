@@ -47,9 +47,9 @@ const PRUNE_FIRST: Duration = Duration::from_secs(1);
 /// How often events are looked for that are not catalogued.
 const CATALOGUE_EVERY: Duration = Duration::from_millis(500);
 /// While more wait, the pause is this many times as long as the step before it took: callbacks come first.
-const CATALOGUE_PAUSE: u32 = 4;
+const CATALOGUE_PAUSE: u32 = 9;
 /// With more behind than this, as after a new format, the pause is only as long as the step: lists become slow.
-const CATALOGUE_BEHIND_MAX: u64 = 100_000;
+const CATALOGUE_BEHIND_MAX: u64 = 200_000;
 /// How often it is said how much is behind then.
 const CATALOGUE_TELL_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether streams are to be made anew.
