@@ -21,4 +21,5 @@ mod overview;
 mod page;
 mod pages;
 mod repair;
+mod replay;
 mod streams;

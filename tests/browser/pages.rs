@@ -31,7 +31,6 @@ const PAGES: [(&str, &str, [&str; 2]); 8] = [
 async fn every_page_fits_every_window_in_both_languages_and_themes() {
     visit(busy(), async |page, app| {
         let id = fill(app.as_ref().unwrap()).await;
-        page.forgive("status of 404");
         for (language, at) in [("en", 0), ("zh", 1)] {
             page.open("#/events").await;
             page.choose("select[name=language]", language).await;
@@ -66,7 +65,6 @@ async fn no_rule_of_accessibility_is_broken() {
     };
     visit(busy(), async |page, app| {
         let id = fill(app.as_ref().unwrap()).await;
-        page.forgive("status of 404");
         for theme in ["light", "dark"] {
             page.prefer_theme(theme).await;
             for (name, part, headings) in PAGES {
