@@ -19,6 +19,9 @@ type Result<T> = rusqlite::Result<T>;
 /// parts to look at.
 const PART_BITS: u32 = if cfg!(test) { 3 } else { 13 };
 
+/// Parts looked at before it is asked again which one is next. Mostly all are there; where much is pruned, few are.
+const PARTS: i64 = 16;
+
 /// What a name is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Of {
@@ -91,14 +94,16 @@ impl NameList {
         let mut at_most = (end - 1) >> PART_BITS;
         loop {
             let part: Option<i64> = db.prepare_cached(PART)?.query_row([at_most], |row| row.get(0)).optional()?;
-            let Some(part) = part.filter(|part| *part >= start >> PART_BITS) else {
+            let Some(newest) = part.filter(|part| *part >= start >> PART_BITS) else {
                 return Ok(Vec::new());
             };
-            let found = self.in_part(db, part, (start, end), limit)?;
-            if !found.is_empty() {
-                return Ok(found);
+            at_most = newest.saturating_sub(PARTS);
+            for part in (at_most + 1..=newest).rev() {
+                let found = self.in_part(db, part, (start, end), limit)?;
+                if !found.is_empty() {
+                    return Ok(found);
+                }
             }
-            at_most = part - 1;
         }
     }
 

@@ -32,6 +32,15 @@ pub(in crate::store) fn list(
     let snapshot = db.unchecked_transaction()?;
     let reached = if is_everything(&filter) { i64::MIN } else { reached(&snapshot)? };
     let mut found = events::scan(&snapshot, &filter, reached, end, limit + 1)?;
+    if is_of_time_only(&filter) {
+        for (start, own_end) in moments::places(&snapshot, filter.since, filter.until)?.into_iter().rev() {
+            let (end, left) = (own_end.min(end).min(reached), limit + 1 - found.len());
+            if left > 0 && start < end {
+                found.extend(events::scan(&snapshot, &filter, start, end, left)?);
+            }
+        }
+        return Ok(page(found, limit, |row| row.seq.to_string()));
+    }
     let mut walk = Walk::new(&snapshot, &filter, end.min(reached))?;
     while found.len() <= limit {
         let Some(seq) = walk.next()? else {
@@ -46,6 +55,11 @@ pub(in crate::store) fn list(
 fn trimmed(filter: &EventFilter) -> EventFilter {
     let trim = |name: &Option<String>| name.as_deref().map(|name| name.trim().to_owned());
     EventFilter { domain: trim(&filter.domain), app: trim(&filter.app), stream: trim(&filter.stream), ..filter.clone() }
+}
+
+fn is_of_time_only(filter: &EventFilter) -> bool {
+    let EventFilter { since, until, .. } = *filter;
+    *filter == EventFilter { since, until, ..EventFilter::default() }
 }
 
 fn is_everything(filter: &EventFilter) -> bool {
@@ -87,8 +101,6 @@ struct Source<'a> {
 
 #[derive(Debug)]
 enum List {
-    /// All events.
-    All,
     Group(i64),
     Name(NameList),
 }
@@ -164,7 +176,6 @@ impl Source<'_> {
     fn read(&self, start: i64, end: i64) -> Result<Vec<i64>> {
         let places = |row: &rusqlite::Row<'_>| row.get(0);
         match &self.list {
-            List::All => self.db.prepare_cached(ALL)?.query_map(params![start, end, self.chunk], places)?.collect(),
             List::Group(id) => {
                 self.db.prepare_cached(GROUP)?.query_map(params![start, end, self.chunk, id], places)?.collect()
             }
@@ -175,10 +186,6 @@ impl Source<'_> {
 
 /// The lists a filter needs, each with the place of its newest event or a later one.
 fn lists(db: &Connection, filter: &EventFilter) -> Result<Vec<(List, i64)>> {
-    let EventFilter { since, until, .. } = *filter;
-    if *filter == (EventFilter { since, until, ..EventFilter::default() }) {
-        return Ok(vec![(List::All, i64::MAX)]);
-    }
     let matching = groups::matching(db, filter)?;
     let named = |digest: i64, only_others: bool| {
         let groups = matching.iter().filter(|found| found.group.is_others || !only_others);
@@ -201,11 +208,9 @@ fn lists(db: &Connection, filter: &EventFilter) -> Result<Vec<(List, i64)>> {
     Ok(lists)
 }
 
-const ALL: &str = "SELECT seq FROM events WHERE seq >= ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
 const GROUP: &str =
     "SELECT event FROM grouped WHERE grp = ?4 AND event >= ?1 AND event < ?2 ORDER BY event DESC LIMIT ?3";
 
 /// What is asked for a list, with the way it must be answered.
 #[cfg(test)]
-pub(super) const QUERIES: [(&str, &str); 2] =
-    [(ALL, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"), (GROUP, "PRIMARY KEY (grp=? AND event>? AND event<?)")];
+pub(super) const QUERIES: [(&str, &str); 1] = [(GROUP, "PRIMARY KEY (grp=? AND event>? AND event<?)")];
