@@ -1,5 +1,27 @@
 //! What somebody else said, cut down so that it may stand in a reason shown to operators.
 
+use std::cmp::Reverse;
+
+use crate::event::Event;
+
+/// `configured` and what is secret in the body of an event, which the other side has seen and may repeat: as written in
+/// JSON, as meant, and each value where it is a query. The longest first, so that a part does not spoil the search for
+/// the whole.
+pub(super) fn hidden<'a>(configured: impl IntoIterator<Item = &'a str>, event: &Event) -> Vec<String> {
+    let mut hidden: Vec<_> = configured.into_iter().map(str::to_owned).collect();
+    for (_, value) in event.json().members().filter(|(name, _)| matches!(&*name.text(), "stream_param" | "sign")) {
+        let text = value.text();
+        let query = url::form_urlencoded::parse(text.as_bytes());
+        hidden.extend(query.take(PARTS_MAX).map(|(_, value)| value.into_owned()));
+        hidden.extend([value.raw().trim_matches('"').to_owned(), text.into_owned()]);
+    }
+    hidden.sort_by_key(|text| Reverse(text.len()));
+    hidden
+}
+
+/// Parts of one query that are searched for: a body of separators must not cost a search for each.
+const PARTS_MAX: usize = 32;
+
 /// At most `chars_max` characters of `text` on one line, with each of the `hidden` texts replaced by `…`. Hidden texts
 /// of less than four bytes are left in: they would be found everywhere and give nothing away.
 pub(super) fn excerpt(text: &[u8], hidden: &[String], chars_max: usize) -> String {
@@ -18,6 +40,22 @@ pub(super) fn excerpt(text: &[u8], hidden: &[String], chars_max: usize) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handler::cloudevent::tests::event;
+
+    #[test]
+    fn what_is_secret_in_an_event_is_hidden_however_it_is_repeated() {
+        let event = event(r#"{"event_type":1,"sign":"feedbeef","stream_param":"a=1\u0026txSecret=hunter%3222"}"#);
+        let hidden = hidden(["configured"], &event);
+        for said in [
+            &b"no feedbeef"[..],
+            br"no a=1\u0026txSecret=hunter%3222",
+            b"no a=1&txSecret=hunter%3222",
+            b"no hunter222",
+            b"no configured",
+        ] {
+            assert_eq!(excerpt(said, &hidden, 100), "no …");
+        }
+    }
 
     #[test]
     fn excerpts_are_short_plain_and_without_secrets() {

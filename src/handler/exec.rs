@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 
-use super::excerpt::excerpt;
+use super::excerpt::{excerpt, hidden};
 use super::{Handler, HandlerError, cloudevent};
 use crate::event::Event;
 use crate::secret::Secret;
@@ -67,7 +67,7 @@ impl Exec {
             }
             Either::Right((_, exit)) => exit.await,
         };
-        self.judge(status, &tail)
+        self.judge(status, &tail, event)
     }
 
     fn spawn(&self) -> Result<Child, HandlerError> {
@@ -89,12 +89,12 @@ impl Exec {
             .map_err(|e| HandlerError::transient(format!("cannot run `{program}`: {e}")))
     }
 
-    fn judge(&self, status: io::Result<ExitStatus>, tail: &Tail) -> Result<(), HandlerError> {
+    fn judge(&self, status: io::Result<ExitStatus>, tail: &Tail, event: &Event) -> Result<(), HandlerError> {
         let status = status.map_err(|e| HandlerError::transient(format!("cannot wait for the program: {e}")))?;
         if status.success() {
             return Ok(());
         }
-        let hidden: Vec<_> = self.env.iter().map(|(_, value)| value.expose().to_owned()).collect();
+        let hidden = hidden(self.env.iter().map(|(_, value)| value.expose()), event);
         let said = excerpt(&tail.bytes(), &hidden, TAIL_BYTES);
         let start = said.char_indices().rev().take(REASON_CHARS).last().map_or(0, |(at, _)| at);
         let separator = if said.is_empty() { "" } else { ": " };

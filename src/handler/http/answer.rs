@@ -11,8 +11,12 @@ use crate::handler::HandlerError;
 use crate::handler::excerpt::excerpt;
 
 /// Judges an answer and reads its body, within bounds, so that the connection can be used again. What becomes of the
-/// body has no influence on the judgement.
-pub(super) async fn judge(answer: Response, hidden: &[String], now: Timestamp) -> Result<(), HandlerError> {
+/// body has no influence on the judgement. A reason does not repeat what is `hidden`.
+pub(super) async fn judge(
+    answer: Response,
+    hidden: impl FnOnce() -> Vec<String>,
+    now: Timestamp,
+) -> Result<(), HandlerError> {
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), now);
     let body = tokio::time::timeout(BODY_WAIT, read(answer));
@@ -21,7 +25,7 @@ pub(super) async fn judge(answer: Response, hidden: &[String], now: Timestamp) -
         let _ = body.await;
         return Ok(());
     }
-    let said = excerpt(&body.await.unwrap_or_default(), hidden, EXCERPT_CHARS);
+    let said = excerpt(&body.await.unwrap_or_default(), &hidden(), EXCERPT_CHARS);
     let reason = if said.is_empty() { format!("answered {status}") } else { format!("answered {status}: {said}") };
     match status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {

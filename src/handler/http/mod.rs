@@ -4,13 +4,13 @@
 //!
 //! Further headers may be configured, but `content-type`, `webhook-…`, `ce-…` and, where there are traces, `traceparent` are
 //! always ours. Reasons of failures
-//! hold the status and the beginning of the answer, never the URL, header values or keys.
+//! hold the status and the beginning of the answer, never the URL, header values or keys,
+//! nor what is secret in the event.
 
 mod answer;
 mod signing;
 pub(crate) mod trust;
 
-use std::cmp::Reverse;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use reqwest::header::{
 use reqwest::{Client, redirect};
 
 use self::signing::Key;
-use super::{BuildError, Handler, HandlerError, cloudevent};
+use super::{BuildError, Handler, HandlerError, cloudevent, excerpt};
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::secret::Secret;
@@ -97,7 +97,8 @@ impl Http {
         let sent = self.client.post(self.url.clone()).headers(headers).body(body).send().await;
         let answer =
             sent.map_err(|e| HandlerError::transient(format!("no answer: {}", answer::causes(&e.without_url()))))?;
-        answer::judge(answer, &self.hidden, self.clock.now()).await
+        let hidden = || excerpt::hidden(self.hidden.iter().map(String::as_str), event);
+        answer::judge(answer, hidden, self.clock.now()).await
     }
 
     fn request(&self, event: &Event) -> Result<(Bytes, HeaderMap), HandlerError> {
@@ -158,8 +159,7 @@ fn custom_headers(configured: &[(String, Secret)]) -> Result<HeaderMap, BuildErr
     Ok(headers)
 }
 
-/// Header values and their words, for one may be a scheme and a token, and what is secret in a URL; the longest first,
-/// so that a part does not spoil the search for the whole.
+/// Header values and their words, for one may be a scheme and a token, and what is secret in a URL.
 fn hidden(settings: &Settings) -> Vec<String> {
     let url = &settings.url;
     let headers = settings.headers.iter().map(|(_, value)| value.expose());
@@ -167,7 +167,6 @@ fn hidden(settings: &Settings) -> Vec<String> {
     let of_url = [Some(url.username()), url.password(), url.query()].into_iter().flatten();
     let mut hidden: Vec<_> = headers.chain(words).chain(of_url).map(str::to_owned).collect();
     hidden.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
-    hidden.sort_by_key(|text| Reverse(text.len()));
     hidden
 }
 
