@@ -23,8 +23,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::event::Event;
 use crate::handler::{Handler, HandlerError, Policy};
 use crate::store::{Claim, HandlerId, Settlement, Store};
-use crate::telemetry::Metrics;
 use crate::telemetry::traces::{Place, Role, Span, Traces};
+use crate::telemetry::{Metrics, Repeats, SUMMARY_EVERY};
 
 /// A handler with how it is to be treated.
 #[derive(Clone)]
@@ -65,8 +65,15 @@ impl Dispatcher {
         stop: CancellationToken,
         patience: Duration,
     ) {
-        let mut workers =
-            Workers { dispatcher: self, stop: stop.clone(), patience, at_work: HashMap::new(), tasks: JoinSet::new() };
+        let mut workers = Workers {
+            dispatcher: self,
+            failures: Arc::default(),
+            stop: stop.clone(),
+            patience,
+            at_work: HashMap::new(),
+            tasks: JoinSet::new(),
+        };
+        let mut summaries = tokio::time::interval(SUMMARY_EVERY);
         while !stop.is_cancelled() {
             let wanted = subscribers.borrow_and_update().clone();
             workers.follow(wanted);
@@ -74,12 +81,33 @@ impl Dispatcher {
                 tokio::select! {
                     () = stop.cancelled() => break,
                     Ok(()) = subscribers.changed() => break,
+                    _ = summaries.tick() => sum_up(&workers.failures),
                     Some(ended) = workers.tasks.join_next() => if !is_well(&ended) { return },
                 }
             }
         }
         while let Some(ended) = workers.tasks.join_next().await {
             is_well(&ended);
+        }
+        sum_up(&workers.failures);
+    }
+}
+
+/// Failed attempts that were logged: by handler, and by whether there is another attempt.
+type Failures = Repeats<(String, Failure)>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Failure {
+    Retried,
+    Dead,
+}
+
+/// Logs in sum what had no line of its own.
+fn sum_up(failures: &Failures) {
+    for ((handler, failure), count) in failures.untold() {
+        match failure {
+            Failure::Retried => tracing::warn!(handler, attempts = count, "more attempts failed"),
+            Failure::Dead => tracing::error!(handler, deliveries = count, "more deliveries are dead"),
         }
     }
 }
@@ -94,6 +122,7 @@ fn is_well(ended: &Result<(), JoinError>) -> bool {
 /// The workers of all handlers, and of those that have left and have attempts in hand.
 struct Workers {
     dispatcher: Dispatcher,
+    failures: Arc<Failures>,
     stop: CancellationToken,
     patience: Duration,
     /// By the names of the handlers; with what ends each of them alone.
@@ -126,7 +155,7 @@ impl Workers {
             return;
         };
         let leave = self.stop.child_token();
-        let shared = Arc::new(Shared::new(self.dispatcher.clone(), subscriber));
+        let shared = Arc::new(Shared::new(self.dispatcher.clone(), Arc::clone(&self.failures), subscriber));
         let worker = Worker { shared: Arc::clone(&shared), id, leave: leave.clone(), stop: self.stop.clone() };
         self.tasks.spawn(worker.run(self.patience));
         self.at_work.insert(name, (shared, leave));
@@ -146,6 +175,7 @@ struct Worker {
 /// What a worker's attempts share.
 struct Shared {
     dispatcher: Dispatcher,
+    failures: Arc<Failures>,
     name: String,
     subscriber: ArcSwap<Subscriber>,
     /// A permit for each attempt that may run.
@@ -246,9 +276,10 @@ impl Worker {
 }
 
 impl Shared {
-    fn new(dispatcher: Dispatcher, subscriber: Subscriber) -> Self {
+    fn new(dispatcher: Dispatcher, failures: Arc<Failures>, subscriber: Subscriber) -> Self {
         Self {
             dispatcher,
+            failures,
             name: subscriber.policy.name.clone(),
             attempts: Semaphore::new(subscriber.policy.concurrency),
             surplus: AtomicUsize::new(0),
@@ -315,7 +346,6 @@ impl Shared {
         if let Some(place) = place {
             traces.record(self.span(place, event, attempt, timer, &outcome));
         }
-        tracing::debug!(handler = name, id = %event.id, attempt, ?duration, ok = outcome.is_ok(), "attempt");
         outcome
     }
 
@@ -347,17 +377,32 @@ impl Shared {
     fn note(&self, claim: &Claim, settlement: &Settlement) {
         let (name, id, attempt) = (self.name.as_str(), claim.event.id, claim.attempt);
         let outcome = match settlement {
-            Settlement::Done => "done",
+            Settlement::Done => {
+                tracing::debug!(handler = name, %id, attempt, "delivered");
+                "done"
+            }
             Settlement::Retry { due, error } => {
-                tracing::warn!(handler = name, %id, attempt, error, again_at = %due, "attempt failed");
+                if self.is_told(Failure::Retried) {
+                    tracing::warn!(handler = name, %id, attempt, error, again_at = %due, "attempt failed");
+                } else {
+                    tracing::debug!(handler = name, %id, attempt, error, again_at = %due, "attempt failed");
+                }
                 "retry"
             }
             Settlement::Dead { error, .. } => {
-                tracing::error!(handler = name, %id, attempt, error, "delivery is dead");
+                if self.is_told(Failure::Dead) {
+                    tracing::error!(handler = name, %id, attempt, error, "delivery is dead");
+                } else {
+                    tracing::debug!(handler = name, %id, attempt, error, "delivery is dead");
+                }
                 "dead"
             }
         };
         self.dispatcher.metrics.handler_attempts_total.with_label_values(&[name, outcome]).inc();
+    }
+
+    fn is_told(&self, failure: Failure) -> bool {
+        self.failures.is_told((self.name.clone(), failure))
     }
 }
 

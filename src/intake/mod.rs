@@ -160,6 +160,8 @@ impl Intake {
                 let reason = refused.reason;
                 if self.refusals.is_told(reason) {
                     tracing::warn!(%reason, detail = refused.detail, path = refused.path, "callback refused");
+                } else {
+                    tracing::debug!(%reason, detail = refused.detail, path = refused.path, "callback refused");
                 }
                 self.store.refuse(*refused).await?;
                 self.metrics.callbacks_quarantined_total.with_label_values(&[reason.slug()]).inc();

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets something else has failed")]
 
 mod import;
+mod logs;
 mod offline;
 mod operate;
 mod reload;

@@ -72,6 +72,8 @@ impl Ran {
 
 pub(crate) struct Service {
     child: Child,
+    /// What it logged before it was ready.
+    pub(crate) start: Vec<String>,
     pub(crate) callbacks: String,
     pub(crate) admin: String,
     log: Arc<Mutex<Vec<String>>>,
@@ -100,11 +102,27 @@ impl Service {
 
     /// Begins with the configuration of this name, which is in the directory, and this admin address.
     pub(crate) fn start_in(dir: TempDir, name: &str, admin: &str) -> Self {
+        Self::start_logging(dir, name, admin, "")
+    }
+
+    /// The same, with the directives of `RUST_LOG`.
+    pub(crate) fn start_logging(dir: TempDir, name: &str, admin: &str, directives: &str) -> Self {
         let mut command = program();
-        command.arg("--config").arg(dir.path().join(name)).env("LIVEHOOK_ADMIN__LISTEN", admin);
+        command
+            .arg("--config")
+            .arg(dir.path().join(name))
+            .env("LIVEHOOK_ADMIN__LISTEN", admin)
+            .env("RUST_LOG", directives);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = lines.by_ref().map_while(Result::ok).find(|line| line.contains("\"ready\"")).unwrap();
+        let mut start = Vec::new();
+        let ready = loop {
+            let line = lines.next().unwrap().unwrap();
+            if line.contains("\"ready\"") {
+                break line;
+            }
+            start.push(line);
+        };
         let log = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&log);
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line)));
@@ -113,7 +131,7 @@ impl Service {
             let at = ready.get(name).or_else(|| ready["fields"].get(name)).unwrap();
             format!("http://{}", at.as_str().unwrap())
         };
-        Self { callbacks: address("callbacks"), admin: address("admin"), child, log, dir }
+        Self { callbacks: address("callbacks"), admin: address("admin"), child, start, log, dir }
     }
 
     /// A configuration with ports and store of a service in this directory.
