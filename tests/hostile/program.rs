@@ -53,6 +53,9 @@ const JUDGED: u64 = 8 * MIB;
 /// What waits for standard error: spills of 64 MiB, a log of 8 MiB.
 const STANDARD_ERROR: u64 = 72 * MIB;
 
+/// Stored bodies that are read at once for lists and streams, up to the one that goes beyond it.
+const CATALOGUED: u64 = 4 * MIB;
+
 impl Limits {
     /// Bytes that stay resident at most, whatever strangers send.
     pub(crate) fn memory(self) -> u64 {
@@ -60,7 +63,8 @@ impl Limits {
         let connections = self.max_connections * CONNECTION;
         // The body that has been reading longest may be in excess of the bytes in flight.
         let bodies = self.body_bytes_in_flight + self.body_limit;
-        AT_REST + connections + bodies + self.queue_bytes + processors * JUDGED
+        let catalogued = CATALOGUED + self.body_limit;
+        AT_REST + connections + bodies + self.queue_bytes + processors * JUDGED + catalogued
     }
 
     /// The same where callbacks are spilled.
