@@ -122,7 +122,7 @@ const READERS_MAX: usize = 4;
 const JUDGED_AT_ONCE: usize = 500;
 
 /// Runs of events that are catalogued before streams are read, and for how long that is waited for.
-const CATCH_UP_RUNS: usize = 16;
+const CATCH_UP_RUNS: usize = 128;
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 impl Store {

@@ -31,8 +31,11 @@ pub(in crate::store) use self::stats::{latest, stats};
 
 type Result<T> = rusqlite::Result<T>;
 
-/// Events taken in by one transaction: few enough not to keep callbacks waiting, enough to share the pages they change.
-const RUN: usize = if cfg!(test) { 7 } else { 1024 };
+/// Events taken in by one transaction: few enough not to keep callbacks waiting, and the more that wait the more, since
+/// together they share the pages they change. It is the part [`RUN_PART`] of those that wait, within these bounds.
+const RUN_MIN: i64 = if cfg!(test) { 7 } else { 48 };
+const RUN_MAX: i64 = if cfg!(test) { 7 } else { 1024 };
+const RUN_PART: i64 = 64;
 /// Bytes of their bodies, about.
 const RUN_BYTES: usize = 4 << 20;
 
@@ -73,7 +76,11 @@ pub(in crate::store) fn read(db: &Connection) -> Result<Option<Run>> {
     let from = reached(&snapshot)?;
     let mut statement =
         snapshot.prepare_cached(&format!("SELECT {ROW}, body FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2"))?;
-    let mut rows = statement.query(params![from, RUN])?;
+    let newest: Option<i64> =
+        snapshot.prepare_cached("SELECT max(seq) FROM events")?.query_row([], |row| row.get(0))?;
+    let behind = newest.map_or(0, |newest| newest + 1 - from);
+    let run = (behind / RUN_PART).clamp(RUN_MIN, RUN_MAX);
+    let mut rows = statement.query(params![from, run])?;
     let (mut events, mut bytes) = (Vec::new(), 0);
     while let Some(line) = rows.next()? {
         let entry = entry(line)?;
@@ -86,8 +93,7 @@ pub(in crate::store) fn read(db: &Connection) -> Result<Option<Run>> {
     let Some(before) = events.last().map(|last| last.seq + 1) else {
         return Ok(None);
     };
-    let newest: i64 = snapshot.prepare_cached("SELECT max(seq) FROM events")?.query_row([], |row| row.get(0))?;
-    Ok(Some(Run { from, before, told: streams::told(&events), events, behind: newest + 1 - from }))
+    Ok(Some(Run { from, before, told: streams::told(&events), events, behind }))
 }
 
 /// Takes a run in. Returns whether it did: not when another one was taken in since it was read, or an event of it has
