@@ -5,6 +5,8 @@
 # README.md, "Container", says how to run it.
 
 FROM rust:1.95-slim-bookworm AS build
+# The client of Kafka and its OpenSSL are compiled along.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make perl && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 # The folder that the volume is filled from, so that it belongs to the user of the image.
 RUN mkdir /empty
@@ -16,7 +18,7 @@ ARG LIVEHOOK_REVISION=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target,sharing=locked \
     touch src/lib.rs src/main.rs \
-    && cargo build --release --locked --bin livehook \
+    && cargo build --release --locked --all-features --bin livehook \
     && cp target/release/livehook /livehook
 
 FROM gcr.io/distroless/cc-debian12:nonroot

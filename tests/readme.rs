@@ -52,7 +52,7 @@ fn every_toml_block_loads() {
 fn every_type_of_handler_has_an_example() {
     for (name, text) in BOTH {
         let all = blocks(text, "toml").concat();
-        for kind in ["http", "file", "exec", "log"] {
+        for kind in ["http", "file", "exec", "nats", "redis", "amqp", "kafka", "postgres", "mysql", "chat", "log"] {
             assert!(all.contains(&format!("type = \"{kind}\"\n")), "{name} shows no handler of type {kind}");
         }
     }
@@ -91,7 +91,7 @@ fn functions(directory: &Path, found: &mut BTreeSet<String>) {
 
 #[test]
 fn both_languages_have_the_same_examples() {
-    for language in ["toml", "sh", "json", "rust,no_run"] {
+    for language in ["toml", "sh", "json", "sql", "rust,no_run"] {
         assert_eq!(blocks(ENGLISH, language), blocks(CHINESE, language), "{language}");
     }
     let headings = |text: &str| {
@@ -121,6 +121,18 @@ fn all_metrics_are_listed_and_no_others() {
         let listed: BTreeSet<_> = words(text).filter(|word| word.starts_with("livehook_")).map(str::to_owned).collect();
         let difference: Vec<_> = listed.symmetric_difference(&there).collect();
         assert!(difference.is_empty(), "{name} and the metrics differ in {difference:?}");
+    }
+}
+
+/// A line that is no row ends a table, and what follows it is no longer shown as one.
+#[test]
+fn the_metrics_are_rows_of_one_table() {
+    for (name, text) in BOTH {
+        let rows: Vec<_> = text.lines().enumerate().filter(|(_, line)| line.starts_with("| `livehook_")).collect();
+        assert_eq!(rows.len(), metrics().len(), "{name}");
+        for pair in rows.windows(2) {
+            assert_eq!(pair[0].0 + 1, pair[1].0, "{name}: something stands before\n{}", pair[1].1);
+        }
     }
 }
 
@@ -252,14 +264,16 @@ fn words_of_help(help: &str) -> impl Iterator<Item = &str> {
 /// Loads a configuration as a file, with the secrets it names in files and variables of our own.
 fn load(block: &str) -> Result<(), String> {
     const SECRETS: &str = "/run/secrets/";
+    // A secret may be a URL, and any text may be a key.
+    const SECRET: &str = "https://example.com/secret";
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let path = dir.path().display().to_string();
     for named in block.split(SECRETS).skip(1).filter_map(|rest| rest.split('"').next()) {
-        std::fs::write(dir.path().join(named), "secret\n").map_err(|error| error.to_string())?;
+        std::fs::write(dir.path().join(named), SECRET).map_err(|error| error.to_string())?;
     }
     let named = block.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
     // Without its key, the address of the example would be refused; each block stands for itself.
-    let environment = named.map(|name| (name.to_owned(), "secret".to_owned())).collect();
+    let environment = named.map(|name| (name.to_owned(), SECRET.to_owned())).collect();
     let file = dir.path().join("livehook.toml");
     std::fs::write(&file, block.replace(SECRETS, &format!("{path}/"))).map_err(|error| error.to_string())?;
     let sources = Sources { file: Some(file), environment, ..Sources::default() };

@@ -169,9 +169,37 @@ async fn judge_many(admin: &Admin, many: Many, verdict: Verdict) -> Result<Json<
         since: moment("since", many.since.as_deref())?,
         until: moment("until", many.until.as_deref())?,
     };
-    let counts = admin.store().judge_many(filter, verdict, many.dry_run).await?;
-    tracing::info!(matched = counts.matched, changed = counts.changed, ?verdict, "deliveries decided by a person");
+    if let Some(handler) = &filter.handler {
+        check_handler(admin, handler).await?;
+    }
+    let counts = admin.store().judge_many(filter.clone(), verdict, many.dry_run).await?;
+    if !many.dry_run {
+        tracing::info!(
+            ?verdict,
+            handler = filter.handler,
+            state = filter.state.map(DeliveryState::slug),
+            since = filter.since.map(Timestamp::rfc3339),
+            until = filter.until.map(Timestamp::rfc3339),
+            matched = counts.matched,
+            changed = counts.changed,
+            "deliveries decided by a person"
+        );
+    }
     Ok(Json(Changed { matched: counts.matched, changed: counts.changed }))
+}
+
+/// A name that was mistyped is no success without deliveries. One that has left the configuration is known by what is
+/// kept of it.
+async fn check_handler(admin: &Admin, name: &str) -> Result<(), Problem> {
+    let store = admin.store();
+    if store.handlers().await?.iter().any(|row| row.name == name) {
+        return Ok(());
+    }
+    let filter = DeliveryFilter { handler: Some(name.to_owned()), ..Default::default() };
+    if !store.deliveries(filter, 1, None).await?.items.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::not_found(format!("there is no handler `{name}`, nor a delivery to one of that name")))
 }
 
 fn state(slug: Option<&str>) -> Result<Option<DeliveryState>, Problem> {

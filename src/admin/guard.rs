@@ -8,6 +8,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::connections::Line;
+use super::strangers::Stranger;
 use super::{Admin, Problem};
 use crate::secret::Secret;
 
@@ -28,6 +30,9 @@ enum Proof {
 pub(super) async fn api(State(admin): State<Admin>, request: Request, next: Next) -> Result<Response, Problem> {
     let proof = admin.authorize(request.headers())?;
     check(&request, proof)?;
+    if let Some(line) = request.extensions().get::<Line>() {
+        line.keep();
+    }
     Ok(next.run(request).await)
 }
 
@@ -76,7 +81,10 @@ impl Admin {
         match headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer) {
             Some(given) => self.check_token(&token, given).map(|()| Proof::Token),
             None if self.session(headers).is_some() => Ok(Proof::Cookie),
-            None => Err(Problem::unauthorized()),
+            None => {
+                self.0.strangers.count(Stranger::Nameless);
+                Err(Problem::unauthorized())
+            }
         }
     }
 
@@ -84,12 +92,14 @@ impl Admin {
     pub(super) fn check_token(&self, token: &Secret, given: &[u8]) -> Result<(), Problem> {
         let now = self.now();
         if !self.0.guesses.allowed(now) {
+            self.0.strangers.count(Stranger::Unheard);
             return Err(Problem::too_many_guesses());
         }
         if token.matches(given) {
             return Ok(());
         }
         self.0.guesses.count(given, now);
+        self.0.strangers.count(Stranger::Wrong);
         Err(Problem::unauthorized())
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::io::StreamReader;
 use utoipa::ToSchema;
 
 use super::{Admin, Problem};
-use crate::intake::{ImportError, Imported, LINE_MAX, Lines};
+use crate::intake::{ImportError, Imported, Importing, LINE_MAX, Lines};
 use crate::store::StoreError;
 
 /// Faults that are listed; the others are counted.
@@ -45,14 +45,17 @@ pub(super) async fn import(State(admin): State<Admin>, body: Body) -> Result<Jso
     let stream = body.into_data_stream().map_err(std::io::Error::other);
     let mut reader = BufReader::new(StreamReader::new(Box::pin(stream)));
     let mut outcome = Outcome::default();
-    let mut lines = Lines::default();
+    let (mut lines, mut importing) = (Lines::default(), Importing::new(&admin.0.intake));
     let mut unlisted = 0;
     while let Some(line) = next_line(&mut reader).await? {
         lines.push(&line);
-        unlisted += take_all(&admin, &mut lines, &mut outcome).await?;
+        unlisted += take_all(&mut lines, &mut importing, &mut outcome).await?;
     }
     lines.end();
-    unlisted += take_all(&admin, &mut lines, &mut outcome).await?;
+    unlisted += take_all(&mut lines, &mut importing, &mut outcome).await?;
+    while let Some((line, became)) = importing.next().await {
+        unlisted += u64::from(!outcome.note(line, became)?);
+    }
     if let Some(last) = outcome.faults.last_mut().filter(|_| unlisted > 0) {
         last.detail = format!("{}; and {unlisted} more lines have faults", last.detail);
     }
@@ -73,24 +76,34 @@ async fn next_line(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<St
 }
 
 /// Returns how many lines have faults that are not listed.
-async fn take_all(admin: &Admin, lines: &mut Lines, outcome: &mut Outcome) -> Result<u64, Problem> {
+async fn take_all(lines: &mut Lines, importing: &mut Importing<'_>, outcome: &mut Outcome) -> Result<u64, Problem> {
     let mut unlisted = 0;
     while let Some((line, text)) = lines.pop() {
-        match admin.0.intake.import(&text).await {
-            Ok(Imported::Event) => outcome.imported += 1,
-            Ok(Imported::Duplicate) => outcome.duplicates += 1,
-            Ok(Imported::Refused) => outcome.refused += 1,
+        while let Some((line, became)) = importing.make_room(text.len()).await {
+            unlisted += u64::from(!outcome.note(line, became)?);
+        }
+        importing.take(line, &text).await;
+    }
+    Ok(unlisted)
+}
+
+impl Outcome {
+    /// Counts a line. Returns false where its fault is not listed.
+    fn note(&mut self, line: u64, became: Result<Imported, ImportError>) -> Result<bool, Problem> {
+        match became {
+            Ok(Imported::Event) => self.imported += 1,
+            Ok(Imported::Duplicate) => self.duplicates += 1,
+            Ok(Imported::Refused) => self.refused += 1,
             Ok(Imported::Nothing) => {}
             // The line is at fault, as with an id that another event has.
             Err(error @ (ImportError::Line(_) | ImportError::Store(StoreError::Refused(_)))) => {
-                if outcome.faults.len() < FAULTS_MAX {
-                    outcome.faults.push(Fault { line, detail: error.to_string() });
-                } else {
-                    unlisted += 1;
+                if self.faults.len() == FAULTS_MAX {
+                    return Ok(false);
                 }
+                self.faults.push(Fault { line, detail: error.to_string() });
             }
             Err(ImportError::Store(error)) => return Err(error.into()),
         }
+        Ok(true)
     }
-    Ok(unlisted)
 }

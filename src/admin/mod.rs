@@ -19,6 +19,7 @@ mod replay;
 mod session;
 mod settings;
 mod stats;
+mod strangers;
 mod streams;
 
 use std::io;
@@ -39,11 +40,12 @@ pub use self::config::Reloading;
 use self::guesses::Guesses;
 use self::problem::Problem;
 pub use self::settings::Settings;
+use self::strangers::Strangers;
 use crate::clock::Timestamp;
 use crate::intake::Intake;
 use crate::secret::Secret;
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, SUMMARY_EVERY};
 
 /// What the admin listener works with.
 #[derive(Clone)]
@@ -56,6 +58,7 @@ struct Parts {
     metrics: Metrics,
     stopping: AtomicBool,
     guesses: Guesses,
+    strangers: Strangers,
     /// Logins that were ended by hand.
     ended: session::Ended,
 }
@@ -63,6 +66,8 @@ struct Parts {
 /// What may change while it is served.
 struct Terms {
     settings: Settings,
+    /// Since when the token is this one, as far as this process knows.
+    token_since: Timestamp,
     handlers: Vec<Configured>,
 }
 
@@ -78,10 +83,11 @@ pub struct Configured {
 impl Admin {
     /// An admin side over the store of `intake`.
     pub fn new(settings: Settings, intake: Arc<Intake>, metrics: Metrics, handlers: Vec<Configured>) -> Self {
-        let terms = ArcSwap::from_pointee(Terms { settings, handlers });
+        let terms = ArcSwap::from_pointee(Terms { settings, token_since: Timestamp::default(), handlers });
         Self(Arc::new(Parts {
             terms,
             reloading: ArcSwap::default(),
+            strangers: Strangers::new(&metrics),
             intake,
             metrics,
             stopping: AtomicBool::new(false),
@@ -92,7 +98,9 @@ impl Admin {
 
     /// Asks for another token, and knows other handlers, from now on; where it listens stays as it is.
     pub fn reconfigure(&self, settings: Settings, handlers: Vec<Configured>) {
-        self.0.terms.store(Arc::new(Terms { settings, handlers }));
+        let before = self.0.terms.load();
+        let token_since = if settings.token == before.settings.token { before.token_since } else { self.now() };
+        self.0.terms.store(Arc::new(Terms { settings, token_since, handlers }));
     }
 
     /// What became of the configuration, for those who ask.
@@ -107,7 +115,18 @@ impl Admin {
 
     /// Serves until `stop`, then finishes the requests in hand.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        connections::serve(listener, router(self), stop).await;
+        let summaries = async {
+            let mut ticks = tokio::time::interval(SUMMARY_EVERY);
+            loop {
+                ticks.tick().await;
+                self.0.strangers.sum_up();
+            }
+        };
+        tokio::select! {
+            () = connections::serve(listener, router(self.clone()), stop) => {}
+            () = summaries => {}
+        }
+        self.0.strangers.sum_up();
         Ok(())
     }
 

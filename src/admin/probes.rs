@@ -93,20 +93,26 @@ impl Admin {
         metrics.store_bytes.set(i64::try_from(store.bytes()).unwrap_or(i64::MAX));
         let tally = store.tally();
         metrics.streams_live.set(i64::try_from(tally.streams_live).unwrap_or(i64::MAX));
-        let count = |counts: &std::collections::BTreeMap<String, u64>, name: &str| {
-            counts.get(name).map_or(0, |n| i64::try_from(*n).unwrap_or(i64::MAX))
+        let stored = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let Ok(rows) = store.handlers().await else {
+            // A store that cannot be read has counted along; of those that have left, the last known stays.
+            for (name, pending) in tally.pending {
+                metrics.queue_depth.with_label_values(&[&name]).set(stored(pending));
+                metrics
+                    .dead_letters
+                    .with_label_values(&[&name])
+                    .set(stored(tally.dead.get(&name).copied().unwrap_or(0)));
+            }
+            return;
         };
-        for name in self.0.terms.load_full().handlers.iter().map(|handler| &handler.name) {
-            let label = [name.as_str()];
-            metrics.queue_depth.with_label_values(&label).set(count(&tally.pending, name));
-            metrics.dead_letters.with_label_values(&label).set(count(&tally.dead, name));
-            let oldest = match store.handler(name) {
-                Some(id) => store.oldest_pending(id).await.ok().flatten(),
-                None => None,
-            };
+        for row in &rows {
+            let label = [row.name.as_str()];
+            metrics.queue_depth.with_label_values(&label).set(stored(row.pending));
+            metrics.dead_letters.with_label_values(&label).set(stored(row.dead));
             #[expect(clippy::cast_precision_loss, reason = "seconds of our time are exact in an f64")]
-            let secs = oldest.map_or(0.0, |moment| moment.secs() as f64);
+            let secs = row.oldest_pending_at.map_or(0.0, |moment| moment.secs() as f64);
             metrics.queue_oldest_timestamp_seconds.with_label_values(&label).set(secs);
         }
+        metrics.keep_queues_of(|name| rows.iter().any(|row| row.name == name));
     }
 }

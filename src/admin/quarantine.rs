@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::openapi;
-use super::query::{Asked, Named, Told, limit, named};
+use super::query::{Added, Asked, IDS_MAX, Named, Told, limit, named, some_of};
 use super::{Admin, Problem};
 use crate::event::Reason;
 use crate::intake::Readmitted;
@@ -41,6 +41,9 @@ pub(super) struct One {
 pub(super) struct Many {
     #[schema(schema_with = openapi::reason)]
     reason: Option<String>,
+    /// Instead of a reason: these, in this order. Those that are no longer there count as neither.
+    #[schema(min_items = 1, max_items = 1000)]
+    ids: Option<Vec<String>>,
     /// Overlooks token and signature.
     force: bool,
 }
@@ -116,13 +119,16 @@ pub(super) async fn body(State(admin): State<Admin>, Named(id): Named<String>) -
 pub(super) async fn readmit(
     State(admin): State<Admin>,
     Named(id): Named<String>,
-    Told(one): Told<One>,
+    Added(one): Added<One>,
 ) -> Result<Json<Outcome>, Problem> {
     let readmitted = admin.0.intake.readmit(number(&id)?, one.force).await?;
     Ok(Json(readmitted.ok_or_else(|| missing(&id))?.into()))
 }
 
-/// Checks refused callbacks again.
+/// Checks refused callbacks again, those first that came first.
+///
+/// Answers when it has come to its end, which takes a while where there are thousands; whoever wants to see how it goes on
+/// names them some at a time. A caller who hangs up ends it: what is left stays in quarantine.
 #[utoipa::path(
     post,
     path = "/quarantine/readmit",
@@ -133,7 +139,23 @@ pub(super) async fn readmit(
 )]
 pub(super) async fn readmit_many(State(admin): State<Admin>, Told(many): Told<Many>) -> Result<Json<Outcome>, Problem> {
     let reason = reason(many.reason.as_deref())?;
-    Ok(Json(admin.0.intake.readmit_all(reason, many.force).await?.into()))
+    let intake = &admin.0.intake;
+    let outcome = match (some_of("ids", many.ids)?, reason) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad_request("`ids` names the callbacks; leave out what else would choose them"));
+        }
+        (Some(ids), None) => intake.readmit_these(numbers(&ids)?, many.force).await?,
+        (None, reason) => intake.readmit_all(reason, many.force).await?,
+    };
+    Ok(Json(outcome.into()))
+}
+
+fn numbers(ids: &[String]) -> Result<Vec<i64>, Problem> {
+    if ids.len() > IDS_MAX {
+        return Err(Problem::bad_request(format!("`ids` names more than {IDS_MAX} callbacks")));
+    }
+    let wrong = |id| Problem::bad_request(format!("`ids`: `{id}` is no id of a refused callback"));
+    ids.iter().map(|id| id.parse().map_err(|_| wrong(id))).collect()
 }
 
 fn reason(slug: Option<&str>) -> Result<Option<Reason>, Problem> {

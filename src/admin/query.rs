@@ -15,8 +15,12 @@ use crate::event::EventId;
 /// Rows of a page unless the caller asks otherwise, and at most.
 pub(super) const LIMIT: usize = 100;
 pub(super) const LIMIT_MAX: usize = 1000;
+/// Ids one call may name.
+pub(super) const IDS_MAX: usize = 1000;
 /// Bytes of a body that is no import.
 const BODY_MAX: usize = 64 << 10;
+/// The calendar ends before its last day does: every offset must have room.
+const LAST_MOMENT: &str = "9999-12-30T22:00:00Z";
 /// How long it may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,7 +48,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T
     }
 }
 
-/// A JSON body, of which nothing may be unknown; an empty one is an empty object.
+/// A JSON body, of which nothing may be unknown. It must be there: whoever means all says so with `{}`, and nobody by a
+/// variable of his script that happened to be empty.
 pub(super) struct Told<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
@@ -52,13 +57,35 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let body = read(request.into_body()).await?;
-        let text: &[u8] = if body.trim_ascii().is_empty() { b"{}" } else { &body };
-        // A list would do for an object by position.
-        if !text.trim_ascii_start().starts_with(b"{") {
-            return Err(Problem::bad_request("the body is no JSON object"));
+        if is_blank(&body) {
+            return Err(Problem::bad_request("the body is empty; an object without members is `{}`"));
         }
-        serde_json::from_slice(text).map(Self).map_err(|error| Problem::bad_request(format!("the body: {error}")))
+        parse(&body).map(Self)
     }
+}
+
+/// The same for a call whose path says all there is to say: no body is an empty object.
+pub(super) struct Added<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for Added<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let body = read(request.into_body()).await?;
+        if is_blank(&body) { Ok(Self(T::default())) } else { parse(&body).map(Self) }
+    }
+}
+
+fn is_blank(body: &[u8]) -> bool {
+    body.trim_ascii().is_empty()
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // A list would do for an object by position.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Problem::bad_request("the body is no JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body: {error}")))
 }
 
 async fn read(body: Body) -> Result<Bytes, Problem> {
@@ -80,7 +107,8 @@ pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
 pub(super) fn moment(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
     // A plus sign of an offset that nobody encoded arrives as a blank.
     let read = |text: &str| Timestamp::parse_rfc3339(&text.replace(' ', "+"));
-    let wrong = || Problem::bad_request(format!("`{name}` is a time such as 2026-01-31T08:00:00Z"));
+    let wrong =
+        || Problem::bad_request(format!("`{name}` is a time such as 2026-01-31T08:00:00Z; the last is {LAST_MOMENT}"));
     text.map(|text| read(text).ok_or_else(wrong)).transpose()
 }
 
@@ -93,4 +121,14 @@ pub(super) fn event_id(text: &str) -> Result<EventId, Problem> {
 pub(super) fn named<T>(text: Option<&str>, read: impl Fn(&str) -> Option<T>, what: &str) -> Result<Option<T>, Problem> {
     let wrong = |text| Problem::bad_request(format!("`{text}` is no {what}"));
     text.map(|text| read(text).ok_or_else(|| wrong(text))).transpose()
+}
+
+/// A list that chooses; one without entries would choose nothing.
+pub(super) fn some_of(name: &str, list: Option<Vec<String>>) -> Result<Option<Vec<String>>, Problem> {
+    match list {
+        Some(list) if list.is_empty() => {
+            Err(Problem::bad_request(format!("`{name}` is empty; leave it out to mean all")))
+        }
+        list => Ok(list),
+    }
 }

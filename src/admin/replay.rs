@@ -8,14 +8,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::openapi;
-use super::query::{Named, Told, moment, named};
+use super::query::{IDS_MAX, Named, Told, moment, named, some_of};
 use super::{Admin, Problem};
 use crate::clock::Timestamp;
 use crate::event::{EventId, Verification};
 use crate::store::{EventFilter, Replay, ReplayId, ReplayState, Wanted, Wish};
-
-/// Ids one call may name.
-const IDS_MAX: usize = 1000;
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -45,7 +42,7 @@ pub(super) struct Request {
     /// Events in a second.
     #[schema(minimum = 1)]
     rate: Option<u32>,
-    /// Answers when it has begun, not when it has ended.
+    /// Answers when its events are counted and it has begun, not when it has ended.
     background: bool,
 }
 
@@ -79,6 +76,8 @@ pub(super) struct Row {
 }
 
 /// Delivers events once more, queued behind what is pending.
+///
+/// Which events match is looked up first, in any case; with millions that takes a while.
 #[utoipa::path(
     post,
     path = "/replay",
@@ -184,16 +183,6 @@ impl Request {
         }
         let id = |text: String| text.parse::<EventId>().map_err(|_| format!("`ids`: `{text}` is no id of an event"));
         Ok(Wanted::These(ids.into_iter().map(id).collect::<Result<_, _>>().map_err(Problem::bad_request)?))
-    }
-}
-
-/// A list that chooses; one without entries would choose nothing.
-fn some_of(name: &str, list: Option<Vec<String>>) -> Result<Option<Vec<String>>, Problem> {
-    match list {
-        Some(list) if list.is_empty() => {
-            Err(Problem::bad_request(format!("`{name}` is empty; leave it out to mean all")))
-        }
-        list => Ok(list),
     }
 }
 

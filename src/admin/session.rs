@@ -27,7 +27,8 @@ const COOKIE: &str = "livehook_session";
 /// What a cookie says, once its seal was found intact: its number, and when it ends.
 ///
 /// The cookie is `<expiry in seconds>.<number>.<seal>`, the seal an HMAC-SHA256 under the token over the two. So nothing
-/// is kept of a login, it outlives a restart, and another token ends all of them.
+/// is kept of a login, it outlives a restart, and another token ends all of them: for good, if the process sees the token
+/// change back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Session {
     number: u128,
@@ -86,8 +87,7 @@ pub(super) async fn login(
     };
     admin.check_token(&token, login.token.as_bytes())?;
     // Only the seal must be beyond guessing; the number tells logins apart.
-    let session =
-        Session { number: fastrand::u128(..), expires: Timestamp::from_secs(admin.now().plus(LIFETIME).secs()) };
+    let session = Session::new(admin.now().max(admin.0.terms.load().token_since));
     tracing::info!("logged in to the dashboard");
     let cookie = set_cookie(&session.sealed(&token), LIFETIME, &headers);
     Ok((cookie, Json(Status::of(&admin, Some(session)))))
@@ -117,10 +117,12 @@ pub(super) async fn logout(
 impl Admin {
     /// The login that the cookie of a request proves.
     pub(super) fn session(&self, headers: &HeaderMap) -> Option<Session> {
-        let token = self.token()?;
-        let now = self.now();
-        let mut found = cookies(headers).filter_map(|value| Session::unseal(value, &token));
-        found.find(|session| session.expires > now && !self.0.ended.has(session))
+        let terms = self.0.terms.load();
+        let token = terms.settings.token.as_ref()?;
+        // Not of the same token as it was before another one.
+        let (now, first) = (self.now(), Session::new(terms.token_since).expires);
+        let mut found = cookies(headers).filter_map(|value| Session::unseal(value, token));
+        found.find(|session| session.expires > now && session.expires >= first && !self.0.ended.has(session))
     }
 }
 
@@ -135,6 +137,10 @@ impl Status {
 }
 
 impl Session {
+    fn new(now: Timestamp) -> Self {
+        Self { number: fastrand::u128(..), expires: Timestamp::from_secs(now.plus(LIFETIME).secs()) }
+    }
+
     fn sealed(&self, token: &Secret) -> String {
         let text = self.text();
         let seal = hex::encode(seal(&text, token).finalize().into_bytes());

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::openapi;
-use super::query::{Asked, Named, Told, limit, named};
+use super::query::{Asked, Named, limit, named};
 use super::{Admin, Problem};
 use crate::clock::Timestamp;
-use crate::event::payload::{Recording, Screencapture};
+use crate::event::payload::Recording;
 use crate::event::{Event, Payload};
 use crate::store::{StreamFilter, StreamPush, StreamRow, StreamStory, StreamsRebuild};
 use crate::streams::{Entry, Span, StreamName};
@@ -32,11 +32,6 @@ pub(super) struct ListQuery {
     #[param(schema_with = openapi::text)]
     cursor: Option<String>,
 }
-
-/// Nothing is to be said.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Nothing {}
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = StreamList)]
@@ -141,7 +136,7 @@ pub(super) struct Rebuild {
 /// Characters of what is said about a fault.
 const DETAIL_CHARS_MAX: usize = 500;
 
-/// Lists streams by state and name, those that are live first.
+/// Lists streams by name.
 #[utoipa::path(
     get,
     path = "/streams",
@@ -162,7 +157,10 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(query): Asked<ListQue
     Ok(Json(List { streams: page.items.into_iter().map(Row::from).collect(), next: page.next }))
 }
 
-/// Shows a stream with its pushes and what became of them; a dash stands for a domain or app that is not known.
+/// Shows a stream with its pushes and what became of them.
+///
+/// A dash stands for a domain or app that is not known, and one of dashes alone is written with one more. Any part that is
+/// `.` or `..`, or one of these and dashes behind it, is written with one dash more, too.
 #[utoipa::path(
     get,
     path = "/streams/{domain}/{app}/{stream}",
@@ -179,7 +177,7 @@ pub(super) async fn show(
     State(admin): State<Admin>,
     Named((domain, app, stream)): Named<(String, String, String)>,
 ) -> Result<Json<Detail>, Problem> {
-    let name = StreamName { domain: part(&domain), app: part(&app), stream: stream.trim().to_owned() };
+    let name = StreamName { domain: part(&domain), app: part(&app), stream: stream_part(&stream) };
     let story = admin.store().stream(name).await?;
     let story =
         story.ok_or_else(|| Problem::not_found(format!("no push of a stream `{domain}/{app}/{stream}` is known")))?;
@@ -192,13 +190,10 @@ pub(super) async fn show(
     path = "/streams/rebuild",
     tag = "streams",
     operation_id = "rebuildStreams",
-    request_body = Nothing,
+    request_body = openapi::Empty,
     responses((status = OK, description = "It has begun", body = Rebuild)),
 )]
-pub(super) async fn rebuild(
-    State(admin): State<Admin>,
-    Told(Nothing {}): Told<Nothing>,
-) -> Result<Json<Rebuild>, Problem> {
+pub(super) async fn rebuild(State(admin): State<Admin>) -> Result<Json<Rebuild>, Problem> {
     admin.store().begin_streams_rebuild().await?;
     tracing::info!("streams are made anew");
     rebuild_progress(State(admin)).await
@@ -219,11 +214,17 @@ pub(super) async fn rebuild_progress(State(admin): State<Admin>) -> Result<Json<
     Ok(Json(Rebuild { state, done, total }))
 }
 
-/// A part of a name out of a path. A path has no empty parts: a dash stands for none, and a name of dashes alone is
-/// written with one more.
+/// A part of a name out of a path. A path cannot hold parts that are empty, `.` or `..`: these are written with a dash
+/// behind them, and what is one of them and dashes by itself with one dash more.
 fn part(text: &str) -> String {
     let text = text.trim();
-    text.strip_prefix('-').filter(|rest| rest.bytes().all(|byte| byte == b'-')).unwrap_or(text).to_owned()
+    let written = matches!(text.trim_end_matches('-'), "" | "." | "..");
+    text.strip_suffix('-').filter(|_| written).unwrap_or(text).to_owned()
+}
+
+/// The last part: a stream has a name, so that dashes alone are one.
+fn stream_part(text: &str) -> String {
+    if text.trim().bytes().all(|byte| byte == b'-') { text.trim().to_owned() } else { part(text) }
 }
 
 impl From<StreamRow> for Row {
@@ -238,7 +239,7 @@ impl From<StreamRow> for Row {
             pushes: row.pushes,
             last_event_at: row.last_event_at.rfc3339(),
             recordings: row.recordings,
-            screencapture_url: row.screencapture.as_ref().and_then(picture_url),
+            screencapture_url: row.screencapture.and_then(|picture| picture.url),
         }
     }
 }
@@ -267,8 +268,8 @@ impl From<StreamStory> for Detail {
             push: PushFacts::of(Some(&push.span)),
             state: state(live && place == 0),
             recordings: files(&push.recordings),
-            screencapture_url: push.screencapture.as_ref().and_then(picture_url),
-            screencapture_at: push.screencapture.as_ref().map(|event| moment(event).rfc3339()),
+            screencapture_url: push.screencapture.as_ref().and_then(|picture| picture.url.clone()),
+            screencapture_at: push.screencapture.as_ref().map(|picture| picture.at.rfc3339()),
             problems: push.problems.iter().map(Fault::of).collect(),
         };
         Self {
@@ -315,11 +316,6 @@ impl Recorded {
 fn sessions(file: &Recording) -> impl Iterator<Item = &String> {
     let extras = file.callback_ext.as_ref().and_then(|extras| extras.value.as_ref());
     extras.and_then(|extras| extras.session_id.as_ref()).into_iter().chain(&file.task_id)
-}
-
-fn picture_url(event: &Event) -> Option<String> {
-    let Payload::Screencapture(Screencapture { pic_full_url, .. }) = event.payload() else { return None };
-    pic_full_url
 }
 
 impl Fault {
@@ -410,6 +406,16 @@ mod tests {
     fn a_dash_stands_for_no_name_and_dashes_are_written_with_one_more() {
         for (written, meant) in [("-", ""), ("--", "-"), ("---", "--"), ("-a", "-a"), ("live", "live"), ("a-", "a-")] {
             assert_eq!(part(written), meant, "{written}");
+        }
+        assert_eq!(stream_part("--"), "--", "a stream has a name");
+    }
+
+    #[test]
+    fn dots_that_would_mean_another_place_are_written_with_a_dash() {
+        for (written, meant) in
+            [(".-", "."), ("..-", ".."), (".--", ".-"), ("...", "..."), ("...-", "...-"), (".a-", ".a-")]
+        {
+            assert_eq!((part(written), stream_part(written)), (meant.to_owned(), meant.to_owned()), "{written}");
         }
     }
 

@@ -27,7 +27,7 @@ use crate::handler::http::trust;
 use crate::handler::{Handler, Policy};
 use crate::intake::Intake;
 use crate::receive::{self, Receiver, SpillSink, StandardError};
-use crate::store::{OpenError, Store};
+use crate::store::{self, OpenError, Store};
 use crate::telemetry::traces::{Exporter, Traces};
 use crate::telemetry::{KnownLabels, Metrics};
 
@@ -239,7 +239,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         let Self { parts, dispatcher, exporter, callbacks, administration } = self;
         let (store, receiver, admin) = (parts.store.clone(), &parts.receiver, &parts.admin);
-        let url = parts.present.load().config.store.url.clone();
+        let url = store::shown_url(&parts.present.load().config.store.url);
         tracing::info!(callbacks = %callbacks.1, admin = %administration.1, store = url, "ready");
         let (no_claims, no_callbacks, no_admin) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
@@ -307,7 +307,7 @@ impl RunError {
 
 /// How long a write may take: by the time callbacks are spilled for want of an answer, probes must have seen that
 /// something is wrong.
-fn stall(config: &Config) -> Duration {
+pub(crate) fn stall(config: &Config) -> Duration {
     config.server.ack.deadline / 2
 }
 

@@ -15,7 +15,7 @@ use crate::dispatch::Subscriber;
 use crate::handler::Policy;
 use crate::intake::Intake;
 use crate::receive::Receiver;
-use crate::store::Store;
+use crate::store::{HandlerRow, Store};
 use crate::telemetry::{KnownLabels, Metrics};
 
 /// Gives a running [`Server`](super::Server) another configuration: keys, tokens, limits and handlers change without a
@@ -118,8 +118,11 @@ impl Changeable {
         let names: Vec<_> = handlers.iter().map(|made| made.name().to_owned()).collect();
         self.reconfigure_store(&config, &names).await.map_err(|fault| vec![fault])?;
         self.change(&config, &handlers);
-        let gone = present.handlers.iter().map(Made::name).filter(|name| !names.iter().any(|own| own == name));
-        gone.for_each(|name| self.metrics.forget_handler(name));
+        warn_of_open_doors(&config, &present.config);
+        let gone = |name: &str| {
+            present.handlers.iter().any(|made| made.name() == name) && !names.iter().any(|own| own == name)
+        };
+        self.warn_of_work_left(gone).await;
         self.present.store(Arc::new(Present { config, handlers, loaded_at: self.clock.now(), needs_restart }));
         Ok(())
     }
@@ -131,6 +134,17 @@ impl Changeable {
             Err(_) => {
                 Err("handlers: the store cannot be written at present, and must know a new handler first".to_owned())
             }
+        }
+    }
+
+    /// Says which handlers have left with something that nobody delivers now.
+    async fn warn_of_work_left(&self, gone: impl Fn(&str) -> bool) {
+        let rows = match tokio::time::timeout(STORE_PATIENCE, self.store.handlers()).await {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        for HandlerRow { name, pending, dead, .. } in rows.into_iter().filter(|row| gone(&row.name)) {
+            tracing::warn!(handler = name, pending, dead, "a handler has left the configuration; its deliveries wait");
         }
     }
 
@@ -163,6 +177,16 @@ impl Changeable {
             faults,
             needs_restart,
         });
+    }
+}
+
+/// Says what is no longer asked of those who come.
+fn warn_of_open_doors(config: &Config, before: &Config) {
+    if config.signature.keys.is_empty() && !before.signature.keys.is_empty() {
+        tracing::warn!("no callback key is configured any more: callbacks are taken unsigned");
+    }
+    if config.admin.token.is_none() && before.admin.token.is_some() {
+        tracing::warn!("no admin token is configured any more: the admin API asks for none");
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Body, Client, Method, RequestBuilder, StatusCode};
 use serde::Deserialize;
@@ -42,6 +43,9 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
+/// What stands for itself in a part of a path. Everything else is written as percent signs, line breaks too, which a URL
+/// would lose.
+const PART_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Rows the API gives at once.
 pub(super) const PAGE_MAX: usize = 1000;
 
@@ -56,7 +60,7 @@ impl AdminFlags {
 impl Api {
     /// The bytes that `GET` of the path answers.
     pub(super) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<Bytes> {
-        let mut url = self.url(path);
+        let mut url = self.url(path)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -65,7 +69,7 @@ impl Api {
 
     /// As [`get`](Self::get); none for what is not there, or not any more.
     pub(super) async fn find(&self, path: &[&str]) -> anyhow::Result<Option<Bytes>> {
-        let (status, body) = self.exchange(self.client.request(Method::GET, self.url(path))).await?;
+        let (status, body) = self.exchange(self.client.request(Method::GET, self.url(path)?)).await?;
         match status {
             StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => Ok(Some(body)),
@@ -81,7 +85,7 @@ impl Api {
 
     /// The answer to a `POST` of anything.
     pub(super) async fn post_body(&self, path: &[&str], content_type: &str, body: Body) -> anyhow::Result<Bytes> {
-        let request = self.client.request(Method::POST, self.url(path));
+        let request = self.client.request(Method::POST, self.url(path)?);
         self.answer(request.header(CONTENT_TYPE, content_type).body(body)).await
     }
 
@@ -120,13 +124,20 @@ impl Api {
         Ok(all)
     }
 
-    fn url(&self, path: &[&str]) -> Url {
+    /// A part that means a step up or nothing would have us ask for something else.
+    fn url(&self, path: &[&str]) -> anyhow::Result<Url> {
         let mut url = self.base.clone();
         url.set_query(None);
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        let mut text = format!("{}/api/v1", url.path().trim_end_matches('/'));
+        for part in path {
+            if matches!(*part, "" | "." | "..") {
+                bail!("there is nothing of the name \"{part}\"");
+            }
+            text.push('/');
+            text.extend(utf8_percent_encode(part, PART_ENCODED));
         }
-        url
+        url.set_path(&text);
+        Ok(url)
     }
 
     fn shown(&self) -> String {
@@ -194,4 +205,37 @@ pub(super) fn cell(row: &Value, member: &str) -> String {
 /// A moment without its milliseconds: a column is narrow.
 pub(super) fn second(moment: &str) -> String {
     moment.split_once('.').map_or(moment.to_owned(), |(whole, _)| format!("{whole}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(base: &str) -> Api {
+        let base: Url = base.parse().unwrap();
+        Api { client: http::client(&base, None).unwrap(), base, token: None }
+    }
+
+    #[test]
+    fn a_name_is_asked_for_exactly_as_it_is() {
+        for (part, written) in [
+            ("room-7", "room-7"),
+            ("a\tb\r\nc", "a%09b%0D%0Ac"),
+            ("a/b?c#d%41", "a%2Fb%3Fc%23d%2541"),
+            (" \u{2003}x ", "%20%E2%80%83x%20"),
+            ("...", "..."),
+        ] {
+            let url = api("http://h:1").url(&["streams", part]).unwrap();
+            assert_eq!(url.path(), format!("/api/v1/streams/{written}"));
+        }
+        assert_eq!(api("http://h:1/under/?x").url(&["events"]).unwrap().as_str(), "http://h:1/under/api/v1/events");
+    }
+
+    /// `deliveries drop . .` would be a decision on all of them.
+    #[test]
+    fn a_name_that_is_no_part_of_a_path_is_refused() {
+        for part in ["", ".", ".."] {
+            assert!(api("http://h:1").url(&["deliveries", part, part, "drop"]).is_err(), "{part}");
+        }
+    }
 }

@@ -51,13 +51,22 @@ pub(super) fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-/// Reads a URL of the command line.
+/// Reads the admin address of the command line.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}; a URL looks like http://127.0.0.1:9090"))?;
+    parse_url_like(text, "http://127.0.0.1:9090")
+}
+
+/// Reads the address of callbacks of the command line.
+pub(super) fn parse_callback_url(text: &str) -> Result<Url, String> {
+    parse_url_like(text, "http://127.0.0.1:8080")
+}
+
+fn parse_url_like(text: &str, example: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}; a URL looks like {example}"))?;
     if matches!(url.scheme(), "http" | "https") && url.has_host() {
         Ok(url)
     } else {
-        Err("it is neither http nor https; a URL looks like http://127.0.0.1:9090".to_owned())
+        Err(format!("it is neither http nor https; a URL looks like {example}"))
     }
 }
 

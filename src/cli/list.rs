@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::AdminFlags;
+use super::api::{AdminFlags, Api, Page};
 use super::http;
 use super::output::{self, Format, FormatFlag};
 use super::table::Table;
@@ -30,6 +30,16 @@ impl ListFlags {
     ) -> anyhow::Result<()> {
         let api = self.admin.api()?;
         let page = http::block_on(api.rows(name, path, query, self.limit))?;
+        self.show(name, &page, table)
+    }
+
+    /// Where to ask, and for how many rows.
+    pub(super) fn api(&self) -> anyhow::Result<(Api, usize)> {
+        Ok((self.admin.api()?, self.limit))
+    }
+
+    /// Prints rows, which are called `name`.
+    pub(super) fn show(&self, name: &str, page: &Page, table: impl FnOnce(&[Value]) -> Table) -> anyhow::Result<()> {
         match self.format.format {
             Format::Text => table(&page.rows).print(),
             Format::Json => output::json(&json!({ name: page.rows, "next": page.next }).to_string()),

@@ -16,6 +16,7 @@ mod key;
 mod list;
 mod man;
 mod moment;
+mod offline;
 mod output;
 mod quarantine;
 mod replay;

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::bail;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::api::{self, AdminFlags, Api, cell, second};
@@ -96,7 +96,12 @@ impl Replay {
         if let Some(id) = &self.cancel {
             return api.post(&["replay", id, "cancel"], &json!({})).await;
         }
-        let begun = api.post(&["replay"], &self.wish()).await?;
+        let counting = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        counting.set_style(ProgressStyle::with_template("{msg}")?);
+        counting.set_message("counting the events that match");
+        let begun = api.post(&["replay"], &self.wish()).await;
+        counting.finish_and_clear();
+        let begun = begun?;
         if self.dry_run || self.background { Ok(begun) } else { follow(api, &begun).await }
     }
 

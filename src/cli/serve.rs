@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ConfigFlag;
-use crate::config::{self, Files, Loaded, Sources};
+use crate::config::{self, Fault, Faults, Files, Loaded, Sources};
 use crate::telemetry::{self, Supervisor};
 use crate::{Reloader, Server};
 
@@ -21,8 +21,8 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let sources = Sources::from_process(self.config.config);
         let (loaded, files) = config::load_noting(&sources);
-        let Loaded { config, .. } = loaded?;
-        let log = telemetry::log::init(&config.log, None).context("starting the log")?;
+        let Loaded { config, file_is_blank, .. } = loaded?;
+        let log = telemetry::log::init(&config.log).context("starting the log")?;
         raise_file_limit();
         let supervisor = Supervisor::new(sources.notify_socket());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?;
@@ -36,7 +36,8 @@ impl Serve {
                 stop.await;
                 supervisor.stopping();
             };
-            let reloads = Reloads { reloader: server.reloader(), sources, files, log: &log, supervisor: &supervisor };
+            let (reloader, log, supervisor) = (server.reloader(), &log, &supervisor);
+            let reloads = Reloads { reloader, sources, files, file_is_blank, log, supervisor };
             tokio::select! {
                 ended = server.run(stop) => Ok(ended?),
                 never = reloads.keep_reloading(hangup) => match never {},
@@ -70,6 +71,8 @@ struct Reloads<'a> {
     sources: Sources,
     /// As they were when the configuration was last read.
     files: Files,
+    /// Of the configuration in use.
+    file_is_blank: bool,
     log: &'a telemetry::log::Guard,
     supervisor: &'a Supervisor,
 }
@@ -99,12 +102,27 @@ impl Reloads<'_> {
             return;
         };
         self.files = files;
+        let loaded = loaded.and_then(|loaded| self.not_emptied(loaded));
+        let blank = loaded.as_ref().is_ok_and(|loaded| loaded.file_is_blank);
         let config = loaded.map(|loaded| loaded.config);
         let level = config.as_ref().map(|config| config.log.level.clone()).unwrap_or_default();
         // What became of it is told by whom it was given to.
-        if self.reloader.reload(config).await.is_ok() && self.log.set_level(&level).is_err() {
+        if self.reloader.reload(config).await.is_err() {
+            return;
+        }
+        self.file_is_blank = blank;
+        if self.log.set_level(&level).is_err() {
             tracing::error!(level, "the level of the log stays as it is");
         }
+    }
+
+    /// A full disk, or a hand that slipped, leaves an empty file: it must not take keys, token and handlers away.
+    fn not_emptied(&self, loaded: Loaded) -> Result<Loaded, Faults> {
+        let Some(path) = self.sources.file.as_ref().filter(|_| loaded.file_is_blank && !self.file_is_blank) else {
+            return Ok(loaded);
+        };
+        let what = "sets no key any more; restart the service if nothing but the defaults is wanted".to_owned();
+        Err(Fault { key: path.display().to_string(), place: None, what }.into())
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::tree::TomlFile;
+
 /// All faults of a configuration, one a line. Never holds the value of a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.0.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n"))]
@@ -60,6 +62,12 @@ pub(super) struct Unknown {
 }
 
 impl Unknown {
+    /// The same, with its place in the file where it has none of its own: a table that may be filled by several sources
+    /// has lost it.
+    pub(super) fn placed_in(self, file: &TomlFile) -> Self {
+        Self { place: self.place.or_else(|| file.place(&self.key)), ..self }
+    }
+
     /// The fault, with the known key that looks most like the unknown one.
     pub(super) fn against(self, known: &BTreeSet<String>) -> Fault {
         let key = without_indices(&self.key);

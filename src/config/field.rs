@@ -12,6 +12,7 @@ use super::reader::Misfit;
 use super::tree::{Node, Origin, What};
 use super::units;
 use crate::event::Kind;
+use crate::store;
 
 /// A type of value.
 pub(super) trait Field: Sized {
@@ -23,6 +24,9 @@ pub(super) trait Field: Sized {
 
 /// Bytes.
 pub(super) struct Size(pub(super) u64);
+
+/// Where a store is, with a password perhaps.
+pub(super) struct StoreUrl(pub(super) String);
 
 /// What is shown of a secret.
 pub(super) const MASK: &str = "\"…\"";
@@ -97,6 +101,16 @@ impl Field for String {
 
     fn show(&self) -> String {
         quoted(self)
+    }
+}
+
+impl Field for StoreUrl {
+    fn read(node: Node) -> Result<Self, Misfit> {
+        text(node).map(Self)
+    }
+
+    fn show(&self) -> String {
+        quoted(&store::shown_url(&self.0))
     }
 }
 

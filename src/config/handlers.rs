@@ -1,7 +1,34 @@
 //! `[[handlers]]`: what all have in common, then the keys of each type.
 
+#[cfg(feature = "amqp")]
+mod amqp;
+#[cfg(feature = "chat")]
+mod chat;
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(any(
+    feature = "amqp",
+    feature = "kafka",
+    feature = "mysql",
+    feature = "nats",
+    feature = "postgres",
+    feature = "redis"
+))]
+#[cfg_attr(
+    not(any(feature = "amqp", feature = "nats", feature = "redis")),
+    expect(dead_code, reason = "databases and Kafka have fewer of these keys")
+)]
+mod outside;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod sql;
+mod when;
+
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use axum::http::{HeaderName, HeaderValue};
 use base64::Engine as _;
@@ -28,15 +55,86 @@ const NAME_MAX: usize = 64;
 type TargetReader = fn(&mut Section<'_>) -> Option<Target>;
 
 /// The types, with the readers of their keys.
-const TYPES: [(&str, TargetReader); 4] = [("log", log), ("file", file), ("http", http), ("exec", exec)];
-/// Types that other versions may bring.
-const TYPES_ELSEWHERE: [&str; 7] = ["kafka", "nats", "amqp", "redis", "postgres", "mysql", "chat"];
+const TYPES: &[(&str, TargetReader)] = &[
+    ("log", log),
+    ("file", file),
+    ("http", http),
+    ("exec", exec),
+    #[cfg(feature = "chat")]
+    ("chat", chat::chat),
+    #[cfg(feature = "nats")]
+    ("nats", nats::nats),
+    #[cfg(feature = "redis")]
+    ("redis", redis::redis),
+    #[cfg(feature = "amqp")]
+    ("amqp", amqp::amqp),
+    #[cfg(feature = "kafka")]
+    ("kafka", kafka::kafka),
+    #[cfg(feature = "postgres")]
+    ("postgres", sql::postgres),
+    #[cfg(feature = "mysql")]
+    ("mysql", sql::mysql),
+];
+/// Types that are there when the program is built with the feature of that name.
+const TYPES_OF_FEATURES: [&str; 7] = ["nats", "redis", "amqp", "kafka", "postgres", "mysql", "chat"];
 
 /// All handlers; without any one that logs.
 pub(super) fn handlers(s: &mut Section<'_>) -> Vec<Settings> {
     let mut names = HashSet::new();
     let handlers = s.blocks("handlers", || vec![unconfigured("log")], |s| handler(s, &mut names));
+    judge_files(s, &handlers);
     handlers.into_iter().flatten().collect()
+}
+
+/// No two handlers write one file, nor does one write where another sets its files aside: each would remove what the
+/// other has recorded as delivered.
+fn judge_files(s: &mut Section<'_>, handlers: &[Option<Settings>]) {
+    let read = handlers.iter().enumerate();
+    let files: Vec<_> = read.filter_map(|(at, settings)| Written::by(at, settings.as_ref()?)).collect();
+    for (behind, one) in files.iter().enumerate() {
+        let key = format!("handlers[{}].path", one.at);
+        for other in &files[..behind] {
+            s.demand(&key, one.path != other.path, || format!("is the file of handler `{}`, too", other.name));
+            s.demand(&key, !one.path_is_set_aside_by(other) && !other.path_is_set_aside_by(one), || {
+                format!("collides with the files that are set aside of handler `{}`", other.name)
+            });
+        }
+    }
+}
+
+/// A file that a handler writes.
+struct Written<'a> {
+    /// Which of the handlers.
+    at: usize,
+    name: &'a str,
+    path: PathBuf,
+    rotates: bool,
+}
+
+impl<'a> Written<'a> {
+    fn by(at: usize, settings: &'a Settings) -> Option<Self> {
+        let Settings { policy, target: Target::File(file) } = settings else { return None };
+        let path = normalized(&std::path::absolute(&file.path).ok()?);
+        Some(Self { at, name: &policy.name, path, rotates: file.rotate_bytes.is_some() })
+    }
+
+    fn path_is_set_aside_by(&self, other: &Self) -> bool {
+        let rest = self.path.as_os_str().as_encoded_bytes().strip_prefix(other.path.as_os_str().as_encoded_bytes());
+        let number = rest.and_then(|rest| rest.strip_prefix(b"."));
+        other.rotates && number.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+    }
+}
+
+/// An absolute path without `..`, as if there were no links; those only show when the file is opened.
+fn normalized(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut before, component| {
+        if component == Component::ParentDir {
+            before.pop();
+        } else {
+            before.push(component);
+        }
+        before
+    })
 }
 
 /// The types there are.
@@ -62,13 +160,18 @@ fn handler(s: &mut Section<'_>, names: &mut HashSet<String>) -> Option<Settings>
         s.excuse_the_rest();
         return None;
     };
-    Some(Settings { policy, target: read_target(s)? })
+    let target = read_target(s)?;
+    #[cfg(feature = "kafka")]
+    let target = target.within(policy.timeout);
+    Some(Settings { policy, target })
 }
 
 fn judge_name(s: &mut Section<'_>, name: &str, names: &mut HashSet<String>) {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
-    s.demand("name", (1..=NAME_MAX).contains(&name.len()) && name.chars().all(allowed), || {
-        format!("{name:?} is no name: 1 to {NAME_MAX} of a-z, 0-9, '.', '_' and '-'")
+    // A name is part of paths, in which dots alone mean another place.
+    let dots = name.chars().all(|c| c == '.');
+    s.demand("name", (1..=NAME_MAX).contains(&name.len()) && name.chars().all(allowed) && !dots, || {
+        format!("{name:?} is no name: 1 to {NAME_MAX} of a-z, 0-9, '.', '_' and '-', and not dots alone")
     });
     s.demand("name", names.insert(name.to_owned()), || format!("{name:?} is the name of another handler"));
 }
@@ -77,9 +180,13 @@ fn reader_of_type(s: &mut Section<'_>) -> Option<TargetReader> {
     let word: String = s.required("type")?;
     let found = TYPES.iter().find(|(name, _)| *name == word).map(|(_, read)| *read);
     s.demand("type", found.is_some(), || {
-        let names = TYPES.map(|(name, _)| name).join(", ");
-        let problem =
-            if TYPES_ELSEWHERE.contains(&word.as_str()) { "not available in this version" } else { "unknown" };
+        let names = type_names().collect::<Vec<_>>().join(", ");
+        let problem = match word.as_str() {
+            word if TYPES_OF_FEATURES.contains(&word) => {
+                format!("not built into this program: build it with --features {word}")
+            }
+            _ => "unknown".to_owned(),
+        };
         format!("{word:?} is {problem}; the types are {names}")
     });
     found
@@ -104,7 +211,12 @@ fn policy(s: &mut Section<'_>, name: String) -> Policy {
 }
 
 fn filter(s: &mut Section<'_>) -> Filter {
-    Filter { kinds: some_of::<Kind>(s, "kinds"), domains: patterns(s, "domains"), streams: patterns(s, "streams") }
+    Filter {
+        kinds: some_of::<Kind>(s, "kinds"),
+        domains: patterns(s, "domains"),
+        streams: patterns(s, "streams"),
+        when: when::when(s),
+    }
 }
 
 fn patterns(s: &mut Section<'_>, key: &str) -> Option<Vec<WildMatch>> {
@@ -161,11 +273,17 @@ fn http(s: &mut Section<'_>) -> Option<Target> {
     let decoded = encoded.is_none_or(|text| STANDARD.decode(text).is_ok_and(|bytes| !bytes.is_empty()));
     s.demand("secret", decoded, || "begins with whsec_, but what follows is not Base64");
     let headers = headers(s);
+    let ca_file = ca_file(s);
+    Some(Target::Http(http::Settings { url: url?, format, secret, headers, ca_file }))
+}
+
+/// `ca_file`: certificates to trust, which are read when the handler is made.
+fn ca_file(s: &mut Section<'_>) -> Option<PathBuf> {
     let ca_file: Option<PathBuf> = s.optional("ca_file");
     if let Some(path) = &ca_file {
         s.book.files.note(path);
     }
-    Some(Target::Http(http::Settings { url: url?, format, secret, headers, ca_file }))
+    ca_file
 }
 
 fn headers(s: &mut Section<'_>) -> Vec<(String, crate::secret::Secret)> {

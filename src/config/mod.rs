@@ -64,6 +64,8 @@ pub struct Loaded {
     pub config: Config,
     /// Every key with its value, as TOML; secrets are masked as `…`.
     pub effective: String,
+    /// The file sets no key: what a full disk leaves of one, or nothing but comments. False without a file.
+    pub file_is_blank: bool,
 }
 
 impl Config {
@@ -95,6 +97,8 @@ fn load_into(sources: &Sources, files: &mut Files) -> Result<Loaded, Faults> {
         files.note(path);
     }
     let layers = sources.layers(&known, &mut reports)?;
+    let file = layers.file.clone();
+    let file_is_blank = sources.file.is_some() && layers.file.is_blank();
     let tree = layers.merged().map_err(|e| unlayered(&e))?;
     let mut book = Book::new(sources.variables());
     book.files = std::mem::take(files);
@@ -102,9 +106,9 @@ fn load_into(sources: &Sources, files: &mut Files) -> Result<Loaded, Faults> {
     config.traces = traces::traces(sources, &mut reports.faults);
     *files = std::mem::take(&mut book.files);
     let unknown = reports.unknown.into_iter().chain(book.unknown);
-    let unknown = unknown.map(|unknown| unknown.against(&known));
+    let unknown = unknown.map(|unknown| unknown.placed_in(&file).against(&known));
     Faults::none_in(reports.faults.into_iter().chain(unknown).chain(book.faults).collect())?;
-    Ok(Loaded { config, effective: book.effective })
+    Ok(Loaded { config, effective: book.effective, file_is_blank })
 }
 
 /// Cannot happen: all paths are of known keys and no source fails. If it does, it is said without a value.

@@ -23,6 +23,13 @@ pub(super) fn announce(book: &mut Book, path: &str) {
     }
 }
 
+/// Whether nobody sees this character: white space, a control, a byte order mark and others that only tell how text is to
+/// be set. Nobody means them to be part of a key.
+pub(super) fn is_unseen(c: char) -> bool {
+    let marks = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}');
+    marks || c.is_whitespace() || c.is_control()
+}
+
 fn reveal(book: &mut Book, path: &str, node: Node) -> Result<String, Misfit> {
     let node = table_in_text(node);
     match node.what {

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::field::Size;
+use axum::http::HeaderValue;
+
+use super::field::{Size, StoreUrl};
 use super::reader::Section;
+use super::secret;
 use super::sources::LEVEL_VARIABLE;
 use super::units::show_span;
 use crate::receive::{Ack, Unstored};
+use crate::secret::Secret;
 use crate::store::QuarantineSettings;
 use crate::telemetry::Format;
 use crate::{admin, receive, store, telemetry};
@@ -92,7 +96,16 @@ pub(super) fn ack(s: &mut Section<'_>) -> Ack {
 
 pub(super) fn admin(s: &mut Section<'_>) -> admin::Settings {
     let default = admin::Settings::default();
-    admin::Settings { listen: s.read("listen", default.listen), token: s.secret("token") }
+    let settings = admin::Settings { listen: s.read("listen", default.listen), token: s.secret("token") };
+    let token = settings.token.as_ref().map_or("", Secret::expose);
+    let edges = [token.chars().next(), token.chars().next_back()];
+    // Blanks at the ends of a header are no part of it, and nobody types a byte order mark.
+    let sendable =
+        HeaderValue::from_bytes(token.as_bytes()).is_ok() && !edges.into_iter().flatten().any(secret::is_unseen);
+    s.demand("token", sendable, || {
+        "cannot be sent in a header: it has a line break or another character that is not printed, or blanks at an end"
+    });
+    settings
 }
 
 pub(super) fn log(s: &mut Section<'_>) -> telemetry::Settings {
@@ -119,7 +132,7 @@ fn judge_level(level: &str, ours: bool) -> Result<(), String> {
 pub(super) fn store(s: &mut Section<'_>) -> store::Settings {
     let default = store::Settings::default();
     let settings = store::Settings {
-        url: s.read("url", default.url),
+        url: s.read("url", StoreUrl(default.url)).0,
         retention: s.read("retention", default.retention),
         max_bytes: s.optional("max_bytes").map(|Size(bytes)| bytes),
         dedup_window: s.read("dedup_window", default.dedup_window),
@@ -127,29 +140,12 @@ pub(super) fn store(s: &mut Section<'_>) -> store::Settings {
         queue_bytes: s.size("queue_bytes", default.queue_bytes),
         quarantine: default.quarantine,
     };
-    if let Err(what) = judge_url(&settings.url) {
+    if let Some(what) = store::fault_of_url(&settings.url) {
         s.fault("url", what);
     }
     s.demand("queue_count", settings.queue_count > 0, || "must be at least 1");
     s.demand("queue_bytes", settings.queue_bytes > 0, || "must not be zero");
     settings
-}
-
-/// Says nothing of the value: a URL may hold a password.
-fn judge_url(url: &str) -> Result<(), &'static str> {
-    let scheme = url.split(':').next().unwrap_or_default();
-    match (scheme, url.strip_prefix("sqlite:")) {
-        ("postgres" | "postgresql", _) => Err("PostgreSQL is not available in this version; write \"sqlite:PATH\""),
-        (_, None) => Err("must be \"sqlite:PATH\", such as \"sqlite:data/livehook.db\""),
-        (_, Some("")) => Err("names no file; write \"sqlite:PATH\""),
-        (_, Some(path)) if path.starts_with(":memory:") || path.starts_with("file:") => {
-            Err("must name a plain file: what is kept in memory is lost with the process")
-        }
-        (_, Some(path)) if path.starts_with("//") => Err(
-            "is a path, not a location: write \"sqlite:data/livehook.db\" or \"sqlite:/var/lib/livehook/livehook.db\"",
-        ),
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn quarantine(s: &mut Section<'_>) -> QuarantineSettings {

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use super::reader::Section;
+use super::secret;
+use crate::secret::Secret;
 use crate::signature::{Key, LegacyPorn, Settings};
 
 /// What the key given as `signature.key` is called.
@@ -23,6 +25,9 @@ pub(super) fn signature(s: &mut Section<'_>) -> Settings {
 
 fn keys(s: &mut Section<'_>) -> Vec<Key> {
     let main = s.secret("key").map(|key| Key { name: MAIN.to_owned(), key, domains: Vec::new() });
+    if let Some(main) = &main {
+        judge_key(s, &main.key);
+    }
     let listed = s.tables("keys", key);
     let mut names: HashSet<String> = main.iter().map(|key| key.name.clone()).collect();
     for (index, key) in listed.iter().enumerate() {
@@ -38,9 +43,18 @@ fn keys(s: &mut Section<'_>) -> Vec<Key> {
 fn key(s: &mut Section<'_>) -> Key {
     let name = filled(s, "name");
     let key = s.required_secret("key");
+    judge_key(s, &key);
     let domains: Vec<String> = s.read("domains", Vec::new());
     s.demand("domains", domains.iter().all(|domain| !domain.trim().is_empty()), || "has an empty domain");
     Key { name, key, domains }
+}
+
+/// A blank or a mark that slipped into the file would have every signature mismatch.
+fn judge_key(s: &mut Section<'_>, key: &Secret) {
+    s.demand("key", !key.expose().contains(secret::is_unseen), || {
+        "has white space or other characters that are not printed, as a second line break or a byte order mark at an end \
+         of its file; the callback key of CSS is letters and digits"
+    });
 }
 
 fn legacy_porn(s: &mut Section<'_>) -> LegacyPorn {

@@ -1,6 +1,9 @@
 //! What users rely on: every source, every rule, every message.
 
+#[cfg(feature = "chat")]
+mod chat;
 mod meaning;
+mod outside;
 mod sample;
 mod secrets;
 mod sources;

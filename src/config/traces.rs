@@ -1,17 +1,32 @@
 //! Traces are configured by the variables of OpenTelemetry, as in all its programs, and by nothing else: whoever runs many
-//! services sets them once for all. One that asks for what we do not have is a fault.
+//! services sets them once for all. One that asks spans to leave in a way we do not have is a fault.
+
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
 use super::fault::Fault;
 use super::sources::Sources;
 use crate::secret::Secret;
-use crate::telemetry::traces::Settings;
+use crate::telemetry::traces::{Settings, TIMEOUT};
 
 /// What the service is called where nobody says.
 const SERVICE_NAME: &str = "livehook";
 /// Where spans go below the address of a collector.
 const TRACES_PATH: &str = "v1/traces";
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
+/// Variables that may ask for what there is not.
+const LACKING: [&str; 9] = [
+    EXPORTER,
+    "OTEL_EXPORTER_OTLP_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+];
 
 /// None where no collector is named, or traces are switched off.
 pub(super) fn traces(sources: &Sources, faults: &mut Vec<Fault>) -> Option<Settings> {
@@ -22,7 +37,7 @@ pub(super) fn traces(sources: &Sources, faults: &mut Vec<Fault>) -> Option<Setti
     let either = |special: &'static str, general: &'static str| set(special).or_else(|| set(general));
     let is = |name, word: &str| set(name).is_some_and(|(_, value)| value.eq_ignore_ascii_case(word));
     let endpoint = either("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")?;
-    if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
+    if is("OTEL_SDK_DISABLED", "true") || is(EXPORTER, "none") {
         return None;
     }
     let mut accept = |(name, read): (&str, Result<(), String>)| {
@@ -30,10 +45,14 @@ pub(super) fn traces(sources: &Sources, faults: &mut Vec<Fault>) -> Option<Setti
             faults.push(Fault { key: name.to_owned(), place: None, what });
         }
     };
+    for (name, value) in LACKING.iter().filter_map(|name| set(name)) {
+        accept((name, lacking(name, value)));
+    }
     let mut settings = Settings {
         endpoint: url::Url::parse("http://localhost").ok()?,
         headers: Vec::new(),
         resource: Vec::new(),
+        timeout: TIMEOUT,
         ratio: 1.0,
     };
     accept((endpoint.0, read_endpoint(endpoint).map(|url| settings.endpoint = url)));
@@ -43,6 +62,9 @@ pub(super) fn traces(sources: &Sources, faults: &mut Vec<Fault>) -> Option<Setti
     }
     if let Some((name, text)) = either("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS") {
         accept((name, read_headers(text).map(|headers| settings.headers = headers)));
+    }
+    if let Some((name, text)) = either("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT") {
+        accept((name, read_timeout(text).map(|timeout| settings.timeout = timeout)));
     }
     if let Some((name, text)) = set("OTEL_RESOURCE_ATTRIBUTES") {
         accept((name, pairs(text).map(|pairs| settings.resource = pairs)));
@@ -54,6 +76,18 @@ pub(super) fn traces(sources: &Sources, faults: &mut Vec<Fault>) -> Option<Setti
     let named = set("OTEL_SERVICE_NAME").map(|(_, name)| name.to_owned());
     name_service(&mut settings.resource, named);
     Some(settings)
+}
+
+/// What livehook cannot do, unless the value asks for nothing.
+fn lacking(name: &str, value: &str) -> Result<(), String> {
+    let said = |asked: &str, there: &str| Err(format!("{asked:?} is not available; {there}"));
+    if name == EXPORTER {
+        return if value.eq_ignore_ascii_case("otlp") { Ok(()) } else { said(value, "there are otlp and none") };
+    }
+    if name.ends_with("COMPRESSION") {
+        return if value == "none" { Ok(()) } else { said(value, "spans leave as they are") };
+    }
+    Err("is not available: a collector is known by the certificates of the system, and livehook shows none".to_owned())
 }
 
 /// The variable for traces alone holds the whole URL, the other one what is common to all of OTLP.
@@ -79,6 +113,11 @@ fn read_headers(text: &str) -> Result<Vec<(String, Secret)>, String> {
         return Err("holds a header that cannot be sent".to_owned());
     }
     Ok(pairs.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+}
+
+fn read_timeout(text: &str) -> Result<Duration, String> {
+    let millis = text.parse().ok().filter(|millis| *millis > 0);
+    millis.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is no number of milliseconds above 0"))
 }
 
 /// `name=value` between commas, values percent-encoded where they hold one.
@@ -140,6 +179,7 @@ mod tests {
         let settings = read(&[ENDPOINT]).0.unwrap();
         assert_eq!((settings.endpoint.as_str(), settings.ratio), ("http://collector:4318/v1/traces", 1.0));
         assert_eq!(settings.resource, [("service.name".to_owned(), "livehook".to_owned())]);
+        assert_eq!(settings.timeout, TIMEOUT);
     }
 
     #[test]
@@ -152,6 +192,8 @@ mod tests {
             ("OTEL_SERVICE_NAME", "hooks"),
             ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
             ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+            ("OTEL_TRACES_EXPORTER", "otlp"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
         ]);
         let settings = settings.unwrap();
         assert_eq!(faults, [""; 0]);
@@ -163,6 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn the_patience_with_traces_is_that_of_traces_before_that_of_all_signals() {
+        let [all, traces] = ["OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"];
+        for (variables, millis) in
+            [(&[(all, "10000")][..], 10_000), (&[(traces, " 250 ")], 250), (&[(all, "1"), (traces, "2")], 2)]
+        {
+            let (settings, faults) = read(&[&[ENDPOINT], variables].concat());
+            assert_eq!((settings.unwrap().timeout, faults), (Duration::from_millis(millis), vec![]));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_done_is_said_with_its_variable_and_without_a_secret() {
         for (name, value, said) in [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "user:hunter2@collector", "no URL"),
@@ -170,7 +223,14 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2", "name=value"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0a", "cannot be sent"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "above 0"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "0", "above 0"),
             ("OTEL_TRACES_SAMPLER", "xray", "not available"),
+            ("OTEL_TRACES_EXPORTER", "zipkin", "there are otlp and none"),
+            ("OTEL_TRACES_EXPORTER", "otlp,console", "there are otlp and none"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "not available"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/etc/hunter2.pem", "not available"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/etc/hunter2.key", "not available"),
             ("OTEL_TRACES_SAMPLER", "traceidratio", ""),
         ] {
             let argument = ("OTEL_TRACES_SAMPLER_ARG", "2");

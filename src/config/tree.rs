@@ -176,6 +176,22 @@ impl TomlFile {
         let unknown = |(key, value): (String, Value)| Unknown { key, place: value.origin().map(str::to_owned) };
         Ok((Self { table: plain }, odd.into_iter().map(unknown).collect()))
     }
+
+    /// File and line of a key that leads through tables alone.
+    pub(super) fn place(&self, path: &str) -> Option<String> {
+        let mut names = path.split('.');
+        let top = self.table.get(names.next()?)?;
+        let found = names.try_fold(top, |value, name| match &value.kind {
+            ValueKind::Table(members) => members.get(name),
+            _ => None,
+        });
+        found?.origin().map(str::to_owned)
+    }
+
+    /// Whether it sets no key.
+    pub(super) fn is_blank(&self) -> bool {
+        self.table.is_empty()
+    }
 }
 
 impl fmt::Debug for TomlFile {

@@ -331,9 +331,9 @@ impl Shared {
     async fn attempt(&self, subscriber: &Subscriber, event: &Event, attempt: u32) -> Result<(), HandlerError> {
         let Subscriber { policy, handler } = subscriber;
         let timer = Instant::now();
-        // In an async block, so that a panic before the first await is caught too.
         let traces = &self.dispatcher.traces;
         let place = traces.is_on().then(|| Place::within(event.id.as_u128()));
+        // In an async block, so that a panic before the first await is caught too.
         let delivery = AssertUnwindSafe(traces.at(place, async { handler.deliver(event).await })).catch_unwind();
         let outcome = match tokio::time::timeout(policy.timeout, delivery).await {
             Ok(Ok(outcome)) => outcome,

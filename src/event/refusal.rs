@@ -24,12 +24,16 @@ pub enum Refusal {
     SignatureMalformed { detail: String },
     #[error("{missing}, and events of kind {kind} must be signed")]
     SignatureMissing { missing: &'static str, kind: Kind },
-    #[error("`sign` matches none of the {keys} keys for {domain}")]
+    #[error("`sign` {} for {domain}", no_match(*keys))]
     SignatureMismatch { keys: usize, domain: String },
     #[error("`t` expired {past:?} ago, the grace is {grace:?}")]
     SignatureExpired { past: Duration, grace: Duration },
     #[error("`t` lies {ahead:?} ahead of our clock, the limit is {limit:?}")]
     SignatureFuture { ahead: Duration, limit: Duration },
+}
+
+fn no_match(keys: usize) -> String {
+    if keys == 1 { "does not match the key".to_owned() } else { format!("matches none of the {keys} keys") }
 }
 
 /// The name of a refusal, without its facts.

@@ -1,7 +1,8 @@
-//! The form in which an event leaves us: a CloudEvents 1.0 JSON object, or headers beside the body as received.
+//! The form in which an event leaves us: a CloudEvents 1.0 JSON object, or attributes beside the body as received.
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::event::json::Value;
@@ -28,13 +29,56 @@ pub fn json(event: &Event) -> String {
     out
 }
 
+/// `data` of [`json`] alone.
+#[cfg(feature = "kafka")]
+pub(super) fn data(event: &Event) -> String {
+    let mut out = String::with_capacity(event.body.len());
+    push_data(event.json(), &mut out);
+    out
+}
+
 /// The attributes as headers beside the body as received (CloudEvents 1.0 HTTP binding, binary mode, section 3.1.3).
 /// The content type, which is the body's, is not among them.
 pub fn headers(event: &Event) -> Vec<(String, String)> {
-    let header = |(name, value): (&str, Cow<'_, str>)| {
-        (format!("ce-{name}"), utf8_percent_encode(&value, HEADER_ENCODED).to_string())
-    };
-    attributes(event).into_iter().filter(|(name, _)| *name != "datacontenttype").map(header).collect()
+    let Content { attributes, .. } = content(event, Format::Raw);
+    attributes.iter().map(|(name, value)| header(name, value)).collect()
+}
+
+/// The form in which an event is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A CloudEvents JSON object, `application/cloudevents+json`.
+    CloudEvents,
+    /// The body as received, `application/json`, with the attributes beside it.
+    Raw,
+}
+
+/// What is sent of an event, in the terms that the bindings of CloudEvents to protocols share.
+pub(super) struct Content {
+    /// The media type of the body.
+    pub(super) media_type: &'static str,
+    /// The body.
+    pub(super) body: Bytes,
+    /// What stands beside the body and not in it, under plain names. The content type, which is the body's, is not among
+    /// them.
+    pub(super) attributes: Vec<(&'static str, String)>,
+}
+
+/// What is sent of an event.
+pub(super) fn content(event: &Event, format: Format) -> Content {
+    match format {
+        Format::CloudEvents => Content { media_type: CONTENT_TYPE, body: json(event).into(), attributes: Vec::new() },
+        Format::Raw => {
+            let beside = attributes(event).into_iter().filter(|(name, _)| *name != "datacontenttype");
+            let attributes = beside.map(|(name, value)| (name, value.into_owned())).collect();
+            Content { media_type: "application/json", body: event.body.clone(), attributes }
+        }
+    }
+}
+
+/// An attribute as a header beside the body. The NATS binding writes it as the HTTP binding does.
+pub(super) fn header(name: &str, value: &str) -> (String, String) {
+    (format!("ce-{name}"), utf8_percent_encode(value, HEADER_ENCODED).to_string())
 }
 
 fn attributes(event: &Event) -> Vec<(&'static str, Cow<'_, str>)> {
@@ -44,7 +88,7 @@ fn attributes(event: &Event) -> Vec<(&'static str, Cow<'_, str>)> {
         ("specversion", Some(Cow::Borrowed("1.0"))),
         ("id", Some(event.id.to_string().into())),
         ("source", Some(source(event).into())),
-        ("type", Some(format!("com.tencentcloud.css.{}", facts.kind).into())),
+        ("type", Some(type_of(event).into())),
         ("subject", present(facts.stream.as_ref()).map(Cow::Borrowed)),
         ("time", Some(own_time(event).unwrap_or_else(|| received_at.clone()).into())),
         ("datacontenttype", Some(Cow::Borrowed("application/json"))),
@@ -55,8 +99,13 @@ fn attributes(event: &Event) -> Vec<(&'static str, Cow<'_, str>)> {
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
+/// The attribute `type`.
+pub(super) fn type_of(event: &Event) -> String {
+    format!("com.tencentcloud.css.{}", event.facts.kind)
+}
+
 /// `/css`, then domain and app, as far as the event names them.
-fn source(event: &Event) -> String {
+pub(super) fn source(event: &Event) -> String {
     let mut source = "/css".to_owned();
     for part in [&event.facts.domain, &event.facts.app].into_iter().filter_map(|part| present(part.as_ref())) {
         source.push('/');
@@ -123,7 +172,6 @@ const ATTRIBUTES_BYTES: usize = 448;
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;

@@ -1,11 +1,12 @@
 //! What somebody else said, cut down so that it may stand in a reason shown to operators.
 
 use std::cmp::Reverse;
+use std::error::Error;
 
 use crate::event::Event;
 
 /// `configured` and what is secret in the body of an event, which the other side has seen and may repeat: as written in
-/// JSON, as meant, and each value where it is a query. The longest first, so that a part does not spoil the search for
+/// JSON, as meant, and each value where it is a query, decoded and not. The longest first, so that a part does not spoil the search for
 /// the whole.
 pub(super) fn hidden<'a>(configured: impl IntoIterator<Item = &'a str>, event: &Event) -> Vec<String> {
     let mut hidden: Vec<_> = configured.into_iter().map(str::to_owned).collect();
@@ -13,6 +14,8 @@ pub(super) fn hidden<'a>(configured: impl IntoIterator<Item = &'a str>, event: &
         let text = value.text();
         let query = url::form_urlencoded::parse(text.as_bytes());
         hidden.extend(query.take(PARTS_MAX).map(|(_, value)| value.into_owned()));
+        let written = text.split('&').take(PARTS_MAX).filter_map(|part| part.split_once('='));
+        hidden.extend(written.map(|(_, value)| value.to_owned()));
         hidden.extend([value.raw().trim_matches('"').to_owned(), text.into_owned()]);
     }
     hidden.sort_by_key(|text| Reverse(text.len()));
@@ -37,6 +40,23 @@ pub(super) fn excerpt(text: &[u8], hidden: &[String], chars_max: usize) -> Strin
     }
 }
 
+/// An error and what is behind it, each said once, without the `hidden` texts.
+pub(super) fn causes(error: &dyn Error, hidden: &[String]) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    excerpt(text.as_bytes(), hidden, CAUSES_CHARS)
+}
+
+/// How much of an error stands in a reason.
+const CAUSES_CHARS: usize = 300;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +71,7 @@ mod tests {
             br"no a=1\u0026txSecret=hunter%3222",
             b"no a=1&txSecret=hunter%3222",
             b"no hunter222",
+            b"no hunter%3222",
             b"no configured",
         ] {
             assert_eq!(excerpt(said, &hidden, 100), "no …");

@@ -1,20 +1,44 @@
 //! What reacts to events. [`Handler`] is the whole contract; the types livehook brings are one file each.
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
+#[cfg(feature = "chat")]
+pub mod chat;
 pub mod cloudevent;
 mod excerpt;
 pub mod exec;
 pub mod file;
+mod filter;
 pub mod http;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats", feature = "redis"))]
+mod link;
 pub mod log;
+#[cfg(feature = "mysql")]
+pub mod mysql;
+pub mod naming;
+#[cfg(feature = "nats")]
+pub mod nats;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+mod seen;
+pub mod server;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub mod sql;
+pub mod when;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use futures_util::future::BoxFuture;
-use wildmatch::WildMatch;
 
+pub use self::cloudevent::Format;
+pub use self::filter::{Candidate, Filter, Unwanted, Verdict};
 use crate::clock::Clock;
-use crate::event::{Event, Facts, Kind};
+use crate::event::Event;
 
 /// Reacts to one event. Runs **at least once**: a crash after the effect and before the record of it means a second
 /// call with the same `event.id`. Make a second call harmless.
@@ -177,29 +201,6 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Which events a handler gets. The default is all of them.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// These kinds only.
-    pub kinds: Option<Vec<Kind>>,
-    /// Events whose domain matches one of these patterns only; `*` and `?` match.
-    pub domains: Option<Vec<WildMatch>>,
-    /// Events whose stream name matches one of these patterns only.
-    pub streams: Option<Vec<WildMatch>>,
-}
-
-impl Filter {
-    /// Whether an event passes. One that names no domain or stream passes a pattern only if that matches empty text.
-    pub fn matches(&self, facts: &Facts) -> bool {
-        let passes = |patterns: &Option<Vec<WildMatch>>, name: &Option<String>| {
-            patterns.as_ref().is_none_or(|p| p.iter().any(|p| p.matches(name.as_deref().unwrap_or_default())))
-        };
-        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&facts.kind))
-            && passes(&self.domains, &facts.domain)
-            && passes(&self.streams, &facts.stream)
-    }
-}
-
 /// The handler types livehook brings, with their settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented in its module")]
@@ -208,6 +209,20 @@ pub enum Target {
     File(file::Settings),
     Http(http::Settings),
     Exec(exec::Settings),
+    #[cfg(feature = "chat")]
+    Chat(chat::Settings),
+    #[cfg(feature = "nats")]
+    Nats(nats::Settings),
+    #[cfg(feature = "mysql")]
+    Mysql(mysql::Settings),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Settings),
+    #[cfg(feature = "amqp")]
+    Amqp(amqp::Settings),
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::Settings),
+    #[cfg(feature = "redis")]
+    Redis(redis::Settings),
 }
 
 impl Target {
@@ -218,12 +233,52 @@ impl Target {
             Self::File(_) => "file",
             Self::Http(_) => "http",
             Self::Exec(_) => "exec",
+            #[cfg(feature = "chat")]
+            Self::Chat(_) => "chat",
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => "nats",
+            #[cfg(feature = "mysql")]
+            Self::Mysql(_) => "mysql",
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "postgres",
+            #[cfg(feature = "amqp")]
+            Self::Amqp(_) => "amqp",
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => "kafka",
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => "redis",
         }
     }
 
     /// Whether what is made of these settings depends on a file that may have changed since.
     pub fn depends_on_files(&self) -> bool {
-        matches!(self, Self::Http(http::Settings { ca_file: Some(_), .. }))
+        match self {
+            Self::Http(settings) => settings.ca_file.is_some(),
+            #[cfg(feature = "nats")]
+            Self::Nats(settings) => settings.ca_file.is_some(),
+            #[cfg(feature = "amqp")]
+            Self::Amqp(settings) => settings.ca_file.is_some(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(settings) => settings.tls.as_ref().is_some_and(|tls| tls.ca_file.is_some()),
+            #[cfg(feature = "redis")]
+            Self::Redis(settings) => settings.ca_file.is_some(),
+            #[cfg(feature = "chat")]
+            Self::Chat(settings) => settings.ca_file.is_some(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => false,
+            #[cfg(feature = "mysql")]
+            Self::Mysql(_) => false,
+            Self::Log(_) | Self::File(_) | Self::Exec(_) => false,
+        }
+    }
+
+    /// The same for attempts that take so long at most.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn within(self, timeout: Duration) -> Self {
+        match self {
+            Self::Kafka(settings) => Self::Kafka(kafka::Settings { timeout, ..settings }),
+            other => other,
+        }
     }
 
     /// Makes the handler: opens its file, reads its certificates. The error says what could not be done.
@@ -233,6 +288,20 @@ impl Target {
             Self::File(settings) => Box::new(file::File::open(settings)?),
             Self::Http(settings) => Box::new(http::Http::new(settings, clock)?),
             Self::Exec(settings) => Box::new(exec::Exec::new(settings)),
+            #[cfg(feature = "redis")]
+            Self::Redis(settings) => Box::new(redis::Redis::new(settings, clock)?),
+            #[cfg(feature = "amqp")]
+            Self::Amqp(settings) => Box::new(amqp::Amqp::new(settings)?),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(settings) => Box::new(kafka::Kafka::new(settings)?),
+            #[cfg(feature = "chat")]
+            Self::Chat(settings) => Box::new(chat::Chat::new(settings, clock)?),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(settings) => Box::new(postgres::Postgres::new(settings)?),
+            #[cfg(feature = "mysql")]
+            Self::Mysql(settings) => Box::new(mysql::Mysql::new(settings)?),
+            #[cfg(feature = "nats")]
+            Self::Nats(settings) => Box::new(nats::Nats::new(settings)?),
         })
     }
 }

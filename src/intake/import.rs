@@ -1,13 +1,16 @@
 //! Callbacks and events that come back in as lines of text: spills from standard error, and exported events.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::ready;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
+use super::importing::queued;
 use super::{Callback, Excess, Intake, Ruling, Terms};
 use crate::clock::Timestamp;
 use crate::event::{Event, EventId, Identity, Incoming, Reason, Verification, payload};
@@ -38,6 +41,9 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
+/// What becomes of a line that has its place in the store's queue.
+pub(super) type Importation<'a> = BoxFuture<'a, Result<Imported, ImportError>>;
+
 /// A callback that went to standard error because the store could not confirm it in time.
 #[derive(Debug, Deserialize)]
 struct Spill {
@@ -60,9 +66,8 @@ struct Exported {
     rawbody_base64: String,
 }
 
-/// How often and how long a full queue is waited for: half a minute in all.
-const FULL_RETRIES: u32 = 300;
-const FULL_PAUSE: Duration = Duration::from_millis(100);
+/// How far the clock of another machine may be ahead of ours.
+const AHEAD_MAX: Duration = Duration::from_hours(24);
 
 /// Bytes of one line: Base64 of the largest body that can be configured, with room to spare.
 pub const LINE_MAX: usize = 64 << 20;
@@ -92,8 +97,22 @@ impl Intake {
     /// which is not in it; an exported event is taken as it is, with its id, and owed to nobody: it was delivered where
     /// it comes from, and can be replayed.
     pub async fn import(&self, line: &str) -> Result<Imported, ImportError> {
-        let value: serde_json::Value =
-            serde_json::from_str(line).map_err(|error| ImportError::Line(format!("it is no JSON: {error}")))?;
+        self.begin_import(line).await.await
+    }
+
+    /// Has a line take its place in the store's queue, and returns what becomes of it. So lines are stored in the order in
+    /// which this was done.
+    pub(super) async fn begin_import(&self, line: &str) -> Importation<'_> {
+        self.judge_line(line).await.unwrap_or_else(|error| Box::pin(ready(Err(error))))
+    }
+
+    async fn judge_line(&self, line: &str) -> Result<Importation<'_>, ImportError> {
+        let nothing = || -> Importation<'_> { Box::pin(ready(Ok(Imported::Nothing))) };
+        let value: serde_json::Value = match serde_json::from_str(line) {
+            Ok(value) => value,
+            Err(_) if is_of_a_text_log(line) => return Ok(nothing()),
+            Err(error) => return Err(ImportError::Line(format!("it is no JSON: {error}"))),
+        };
         let read = |error: serde_json::Error| ImportError::Line(error.to_string());
         if value.get("spill").is_some() {
             return self.import_spill(serde_json::from_value(value).map_err(read)?).await;
@@ -102,18 +121,18 @@ impl Intake {
             return self.import_event(serde_json::from_value(value).map_err(read)?).await;
         }
         if value.get("timestamp").is_some() && value.get("level").is_some() {
-            return Ok(Imported::Nothing);
+            return Ok(nothing());
         }
         Err(ImportError::Line("it is neither a spilled callback nor an exported event".to_owned()))
     }
 
-    async fn import_spill(&self, spill: Spill) -> Result<Imported, ImportError> {
+    async fn import_spill(&self, spill: Spill) -> Result<Importation<'_>, ImportError> {
         let refusal = spill.refusal.as_deref().map(str::parse::<Reason>).transpose();
         let refusal = refusal.map_err(|error| ImportError::Line(error.to_string()))?;
         let body = decode(&spill.body_base64)?;
         let read = spill.bytes.unwrap_or(body.len() as u64);
         let callback = Callback {
-            received_at: moment(&spill.received_at)?,
+            received_at: self.receipt(&spill.received_at)?,
             path: spill.path,
             route: None,
             token: None,
@@ -124,18 +143,21 @@ impl Intake {
         // One that was refused for its token carried none that was right, and is looked at as carrying none.
         match self.rule_on(&callback, Terms { token: refusal == Some(Reason::Token), force: false }) {
             Ruling::Refused(refused) => {
-                let new = self.patiently(|| self.store.refuse_unless_known((*refused).clone())).await?;
-                Ok(if new { Imported::Refused } else { Imported::Duplicate })
+                let kept = queued(|| self.store.refuse_unless_known((*refused).clone())).await;
+                Ok(Box::pin(async { Ok(if kept.await? { Imported::Refused } else { Imported::Duplicate }) }))
             }
             Ruling::Event(admitted) => {
-                let appended = self.patiently(|| self.store.append(admitted.new.clone())).await?;
-                self.count(admitted.new.event.facts.kind.slug(), admitted.new.event.received_at, appended);
-                Ok(imported(appended))
+                let appended = queued(|| self.store.append(admitted.new.clone())).await;
+                Ok(Box::pin(async move {
+                    let (event, appended) = (&admitted.new.event, appended.await?);
+                    self.count(event.facts.kind.slug(), event.received_at, appended);
+                    Ok(imported(appended))
+                }))
             }
         }
     }
 
-    async fn import_event(&self, exported: Exported) -> Result<Imported, ImportError> {
+    async fn import_event(&self, exported: Exported) -> Result<Importation<'_>, ImportError> {
         let body = decode(&exported.rawbody_base64)?;
         let unknown = || ImportError::Line(format!("`{}` is no verification", exported.verification));
         let verification = Verification::from_slug(&exported.verification).ok_or_else(unknown)?;
@@ -143,27 +165,24 @@ impl Intake {
         let reading = payload::read(incoming.kind(), incoming.body());
         let facts = incoming.facts();
         let identity = Identity::of(incoming.body(), facts.occurred_at, reading.natural_key.as_deref());
-        let received_at = moment(&exported.receivedat)?;
+        let received_at = self.receipt(&exported.receivedat)?;
         let event = Event { id: exported.id, facts, received_at, verification, body: body.clone() };
         let new = NewEvent { event: event.into(), identity, drift: reading.drift, owed: Vec::new(), readmitted: None };
         if self.store.event(exported.id).await?.is_some_and(|stored| stored.event.body != body) {
             return Err(ImportError::Line(format!("another event has the id {}", exported.id)));
         }
-        Ok(imported(self.patiently(|| self.store.append(new.clone())).await?))
+        let appended = queued(|| self.store.append(new.clone())).await;
+        Ok(Box::pin(async { appended.await.map(imported).map_err(ImportError::Store) }))
     }
 
-    /// An import waits while the queue is full: callbacks go first.
-    async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
-        &self,
-        write: impl Fn() -> F,
-    ) -> Result<T, StoreError> {
-        for _ in 0..FULL_RETRIES {
-            match write().await {
-                Err(StoreError::Full) => tokio::time::sleep(FULL_PAUSE).await,
-                outcome => return outcome,
-            }
+    /// A moment of receipt. One in a far future is none: it would hide for as long that nothing is received any more.
+    fn receipt(&self, text: &str) -> Result<Timestamp, ImportError> {
+        let received_at =
+            Timestamp::parse_rfc3339(text).ok_or_else(|| ImportError::Line(format!("`{text}` is no time")))?;
+        if received_at.since(self.clock.now()) > AHEAD_MAX {
+            return Err(ImportError::Line(format!("`{text}` lies in the future: it cannot have been received then")));
         }
-        Err(StoreError::Full)
+        Ok(received_at)
     }
 }
 
@@ -178,12 +197,31 @@ fn decode(base64: &str) -> Result<Bytes, ImportError> {
     BASE64.decode(base64).map(Bytes::from).map_err(|error| ImportError::Line(format!("its body is no Base64: {error}")))
 }
 
-fn moment(text: &str) -> Result<Timestamp, ImportError> {
-    Timestamp::parse_rfc3339(text).ok_or_else(|| ImportError::Line(format!("`{text}` is no time")))
+/// Whether this is a line of our log as text: it begins with its time. With any trace of a spill or an export in it, it may
+/// be one in a frame we do not know, and is not to be passed over.
+fn is_of_a_text_log(line: &str) -> bool {
+    stamped(line).is_some() && !TRACES.iter().any(|trace| line.contains(trace))
 }
 
+/// What stands behind the time a line begins with, if it does.
+fn stamped(line: &str) -> Option<&str> {
+    let (time, text) = line.split_once(' ')?;
+    Timestamp::parse_rfc3339(time).map(|_| text)
+}
+
+/// Whether a line of ours begins here.
+fn begins_ours(text: &str) -> bool {
+    HEADS.iter().any(|head| text.starts_with(head))
+}
+
+/// How spills and exported events begin. In the middle of one, quotes behind a brace are escaped.
+const HEADS: [&str; 2] = [r#"{"spill":"#, r#"{"specversion":"#];
+/// What stands in every spill and every exported event.
+const TRACES: [&str; 4] = ["\"spill", "spill\\\"", "body_base64", "specversion"];
+
 /// Lines as we wrote them, made of lines as a container's log holds them: Docker's `{"log":…}` and the CRI's
-/// `TIME STREAM P|F TEXT` are stripped, and what they split is joined. Lines of other framing come through unchanged.
+/// `TIME STREAM P|F TEXT` are stripped, and what they split is joined; so is the time that `docker logs -t` and
+/// `kubectl logs --timestamps` put before a line. Lines of other framing come through unchanged.
 #[derive(Debug, Default)]
 pub struct Lines {
     /// Parts of a line that is not complete, with the number of the first, by stream.
@@ -212,9 +250,17 @@ impl Lines {
         let line = line.strip_suffix('\n').unwrap_or(line);
         let line = line.strip_suffix('\r').unwrap_or(line);
         let Some(framed) = unframe(line) else {
-            self.complete(self.number, line.to_owned());
+            // Tools that show the log of a container put the time before each line when asked to.
+            let text = stamped(line).filter(|text| begins_ours(text)).unwrap_or(line);
+            self.complete(self.number, text.to_owned());
             return;
         };
+        // What began before was cut off, as by the end of the process that wrote it.
+        if begins_ours(&framed.text)
+            && let Some((number, cut)) = self.partial.remove(&framed.stream)
+        {
+            self.complete(number, cut);
+        }
         let (number, mut joined) = self.partial.remove(&framed.stream).unwrap_or((self.number, String::new()));
         joined.push_str(&framed.text);
         let bounded = joined.len() < LINE_MAX && self.partial.len() < STREAMS_MAX;
@@ -291,6 +337,45 @@ mod tests {
             ]),
             spill
         );
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_does_not_swallow_the_next_one() {
+        let [time, whole] = ["2023-10-06T00:17:09.669794202Z stderr", r#"{"spill":2}"#];
+        let cri = |tag, text: &str| format!("{time} {tag} {text}");
+        let docker = |text: &str| serde_json::json!({"log": text, "stream": "stderr", "time": "x"}).to_string();
+        let cut = r#"{"spill":1,"body_"#.to_owned();
+        for (first, next) in [
+            (cri("P", &cut), vec![cri("F", whole)]),
+            (cri("P", &cut), vec![cri("P", &whole[..9]), cri("F", &whole[9..])]),
+            (docker(&cut), vec![docker(&format!("{whole}\n"))]),
+        ] {
+            let lines: Vec<_> = std::iter::once(&first).chain(&next).map(String::as_str).collect();
+            assert_eq!(joined(&lines), [(1, cut.clone()), (2, whole.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn a_time_before_a_line_of_ours_is_stripped() {
+        let text = "2023-10-06T00:17:09.66Z  INFO livehook::app: ready";
+        assert_eq!(
+            joined(&[r#"2023-10-06T00:17:09.669794202Z {"spill":1}"#, text]),
+            [(1, r#"{"spill":1}"#.to_owned()), (2, text.to_owned())]
+        );
+    }
+
+    #[test]
+    fn a_line_of_a_text_log_is_told_from_a_broken_one() {
+        assert!(is_of_a_text_log("2023-10-06T00:17:09.66Z  INFO livehook::app: ready"));
+        for broken in [
+            r#"{"spill":1,"received_at":"2023"#,
+            r#"2023-10-06T00:17:09.66Z pod {"spill":1}"#,
+            r#"2023-10-06T00:17:09.66Z {\"spill\":1"#,
+            r#"2023-10-06T00:17:09.66Z th":"/","body_base64":"e30="}"#,
+            "nonsense",
+        ] {
+            assert!(!is_of_a_text_log(broken), "{broken}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! callbacks, `readmit` and `import`. `intake` decides on no answer and knows no status.
 
 mod import;
+mod importing;
 mod readmit;
 mod replay;
 
@@ -13,11 +14,12 @@ use bytes::Bytes;
 use uuid::ContextV7;
 
 pub use self::import::{ImportError, Imported, LINE_MAX, Lines, spill_line};
+pub use self::importing::Importing;
 pub use self::readmit::Readmitted;
 pub use self::replay::ReplayError;
 use crate::clock::{Clock, Timestamp};
-use crate::event::{Event, EventId, Facts, Identity, Incoming, Kind, Reason, Refusal, Verification, payload};
-use crate::handler::{Filter, Order, Policy};
+use crate::event::{Event, EventId, Identity, Incoming, Kind, Reason, Refusal, Verification, payload};
+use crate::handler::{Candidate, Filter, Order, Policy, Verdict};
 use crate::signature::{self, LegacyHeaders};
 use crate::store::{Appended, NewEvent, NewRefused, Owed, Store, StoreError};
 use crate::telemetry::traces::{Place, Role, Span, Traces};
@@ -87,6 +89,7 @@ pub struct Intake {
     metrics: Metrics,
     traces: Traces,
     refusals: Repeats<Reason>,
+    filter_errors: Repeats<String>,
     ids: Mutex<ContextV7>,
     desk: replay::Desk,
 }
@@ -94,7 +97,15 @@ pub struct Intake {
 /// What may change while callbacks come in. One callback is looked at by one of them from beginning to end.
 struct Rules {
     signature: signature::Settings,
-    routes: Vec<(Owed, Filter)>,
+    routes: Vec<Route>,
+}
+
+/// A handler that may get an event.
+#[derive(Clone)]
+struct Route {
+    owed: Owed,
+    name: String,
+    filter: Filter,
 }
 
 /// How strictly a callback is looked at.
@@ -116,8 +127,9 @@ impl Intake {
         metrics: Metrics,
     ) -> Self {
         let rules = ArcSwap::from_pointee(Rules::new(&store, signature, policies));
-        let (traces, refusals, ids) = (Traces::default(), Repeats::default(), Mutex::new(ContextV7::new()));
-        Self { store, rules, clock, metrics, traces, refusals, ids, desk: replay::Desk::default() }
+        let (traces, ids) = (Traces::default(), Mutex::new(ContextV7::new()));
+        let (refusals, filter_errors) = (Repeats::default(), Repeats::default());
+        Self { store, rules, clock, metrics, traces, refusals, filter_errors, ids, desk: replay::Desk::default() }
     }
 
     /// The same, with what it does traced.
@@ -147,7 +159,7 @@ impl Intake {
         self.clock.now()
     }
 
-    /// Looks at a callback: pure but for the id it gives.
+    /// Looks at a callback: pure but for the id it gives, and for filters that fail, which are counted.
     pub fn rule(&self, callback: &Callback) -> Ruling {
         self.rule_on(callback, Terms { token: true, force: false })
     }
@@ -170,11 +182,14 @@ impl Intake {
         }
     }
 
-    /// Logs in sum what was refused and had no line of its own. To be called every
+    /// Logs in sum what was refused, and which filters failed, and had no line of its own. To be called every
     /// [`SUMMARY_EVERY`](crate::telemetry::SUMMARY_EVERY).
     pub fn sum_up(&self) {
         for (reason, callbacks) in self.refusals.untold() {
             tracing::warn!(%reason, callbacks, "more callbacks refused");
+        }
+        for (handler, events) in self.filter_errors.untold() {
+            tracing::warn!(handler, events, "`when` came to no result for more events; they are delivered");
         }
     }
 
@@ -198,7 +213,6 @@ impl Intake {
         let reading = payload::read(incoming.kind(), incoming.body());
         let facts = incoming.facts();
         let identity = Identity::of(incoming.body(), facts.occurred_at, reading.natural_key.as_deref());
-        let owed = rules.owed(&facts);
         let misrouted = callback.route.is_some_and(|route| route != facts.kind);
         let event = Event {
             id: self.next_id(),
@@ -207,8 +221,30 @@ impl Intake {
             verification,
             body: callback.body.clone(),
         };
+        let owed = self.owed(&rules.routes, &event);
         let new = NewEvent { event: Arc::new(event), identity, drift: reading.drift, owed, readmitted: None };
         Ok(Admitted { new, key, misrouted })
+    }
+
+    /// The deliveries that an event makes.
+    fn owed(&self, routes: &[Route], event: &Event) -> Vec<Owed> {
+        let candidate = Candidate::new(event);
+        let wanting = routes.iter().filter(|route| self.is_wanted(route, &candidate, event.id));
+        wanting.map(|route| route.owed).collect()
+    }
+
+    fn is_wanted(&self, route: &Route, candidate: &Candidate<'_>, id: EventId) -> bool {
+        let verdict = route.filter.judge(candidate);
+        if let Verdict::Undecided(error) = &verdict {
+            let handler = route.name.as_str();
+            self.metrics.filter_errors_total.with_label_values(&[handler]).inc();
+            if self.filter_errors.is_told(route.name.clone()) {
+                tracing::warn!(handler, %id, %error, "`when` came to no result; the event is delivered");
+            } else {
+                tracing::debug!(handler, %id, %error, "`when` came to no result; the event is delivered");
+            }
+        }
+        verdict.delivers()
     }
 
     fn next_id(&self) -> EventId {
@@ -292,13 +328,10 @@ impl Rules {
     fn new(store: &Store, signature: signature::Settings, policies: &[Policy]) -> Self {
         let route = |policy: &Policy| {
             let handler = store.handler(&policy.name)?;
-            Some((Owed { handler, ordered: policy.order == Order::Stream }, policy.filter.clone()))
+            let owed = Owed { handler, ordered: policy.order == Order::Stream };
+            Some(Route { owed, name: policy.name.clone(), filter: policy.filter.clone() })
         };
         Self { signature, routes: policies.iter().filter_map(route).collect() }
-    }
-
-    fn owed(&self, facts: &Facts) -> Vec<Owed> {
-        self.routes.iter().filter(|(_, filter)| filter.matches(facts)).map(|(owed, _)| *owed).collect()
     }
 
     fn check_token(&self, callback: &Callback) -> Result<(), Refusal> {

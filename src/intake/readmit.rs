@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
+
 use super::{Callback, Intake, Receipt, Ruling, Terms};
 use crate::event::{Reason, Verification};
 use crate::store::{QuarantineFilter, Quarantined, StoreError};
@@ -15,8 +17,10 @@ pub struct Readmitted {
     pub refused: u64,
 }
 
-/// Refused callbacks read at once.
-const PAGE: usize = 100;
+/// Refused callbacks listed at once.
+const PAGE: usize = 1000;
+/// Second looks at the same time: enough to share a sync, and few enough to hold the largest bodies in memory.
+const AT_ONCE: usize = 32;
 
 impl Intake {
     /// Looks again at one refused callback; none if there is none of that id. `force` overlooks token and signature.
@@ -25,26 +29,37 @@ impl Intake {
         let Some((item, body)) = self.store.refused(id).await? else {
             return Ok(None);
         };
-        let readmitted = self.look_again(item, body, force).await?;
-        Ok(Some(Readmitted { readmitted: u64::from(readmitted), refused: u64::from(!readmitted) }))
+        let is_event = self.look_again(item, body, force).await?;
+        Ok(Some(Readmitted { readmitted: u64::from(is_event), refused: u64::from(!is_event) }))
     }
 
-    /// Looks again at all refused callbacks, or at those refused for one reason.
+    /// Looks again at all refused callbacks, or at those refused for one reason, those first that came first.
     pub async fn readmit_all(&self, reason: Option<Reason>, force: bool) -> Result<Readmitted, StoreError> {
-        let mut sum = Readmitted::default();
-        let mut cursor = None;
+        let (mut ids, mut cursor) = (Vec::new(), None);
         loop {
             let page = self.store.quarantine(QuarantineFilter { reason }, PAGE, cursor.as_deref()).await?;
-            for item in page.items {
-                let one = self.readmit(item.id, force).await?.unwrap_or_default();
-                sum.readmitted += one.readmitted;
-                sum.refused += one.refused;
-            }
+            ids.extend(page.items.iter().map(|item| item.id));
             cursor = page.next;
             if cursor.is_none() {
-                return Ok(sum);
+                ids.reverse();
+                return self.readmit_these(ids, force).await;
             }
         }
+    }
+
+    /// Looks again at refused callbacks in this order, several at a time. Those that are gone meanwhile count as neither.
+    ///
+    /// Dropping the future ends it after those in hand, and the log says how far it came: what is left stays in
+    /// quarantine.
+    pub async fn readmit_these(&self, ids: Vec<i64>, force: bool) -> Result<Readmitted, StoreError> {
+        let mut course = Course { left: ids.len(), sum: Readmitted::default() };
+        for step in ids.chunks(AT_ONCE) {
+            let found = try_join_all(step.iter().map(|id| self.store.refused(*id))).await?;
+            // Queued for the store in this order; one sync is for all.
+            let looks = found.into_iter().flatten().map(|(item, body)| self.look_again(item, body, force));
+            course.note(step.len(), &try_join_all(looks).await?);
+        }
+        Ok(course.sum)
     }
 
     async fn look_again(&self, item: Quarantined, body: bytes::Bytes, force: bool) -> Result<bool, StoreError> {
@@ -74,5 +89,57 @@ impl Intake {
                 Ok(matches!(receipt, Receipt::Stored(_) | Receipt::Duplicate))
             }
         }
+    }
+}
+
+/// How far second looks have come. Ended before the last, whether whoever asked hung up or the store failed, it says so.
+struct Course {
+    left: usize,
+    sum: Readmitted,
+}
+
+impl Course {
+    fn note(&mut self, looked_for: usize, are_events: &[bool]) {
+        self.left -= looked_for;
+        let readmitted = are_events.iter().filter(|is_event| **is_event).count();
+        self.sum.readmitted += readmitted as u64;
+        self.sum.refused += (are_events.len() - readmitted) as u64;
+    }
+}
+
+impl Drop for Course {
+    fn drop(&mut self) {
+        if self.left > 0 {
+            let Readmitted { readmitted, refused } = self.sum;
+            tracing::warn!(
+                readmitted,
+                refused,
+                left = self.left,
+                "readmission broken off; the rest stays in quarantine"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::telemetry::log::tests::capture;
+
+    #[test]
+    fn what_is_broken_off_says_how_far_it_came_and_what_is_whole_says_nothing() {
+        let (pipe, stderr, _capturing) = capture("info");
+        let mut whole = Course { left: 2, sum: Readmitted::default() };
+        whole.note(2, &[true]);
+        drop(whole);
+        let mut broken = Course { left: 5, sum: Readmitted::default() };
+        broken.note(3, &[true, true, false]);
+        drop(broken);
+        assert!(stderr.flush(Duration::from_secs(20)));
+        let lines = pipe.text();
+        let line: serde_json::Value = serde_json::from_str(lines.trim_end()).unwrap();
+        assert_eq!([&line["readmitted"], &line["refused"], &line["left"]], [2, 1, 2]);
     }
 }

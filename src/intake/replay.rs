@@ -2,7 +2,7 @@
 //!
 //! A replay is written down before it begins and goes on after a restart, so whoever asked for it may go away. It works in
 //! steps, between which callbacks are stored. Its events are found newest first, as lists are, and replayed oldest first:
-//! so the places where pages begin are noted on the way back.
+//! so the cursors of pages are noted on the way back.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
-use super::Intake;
+use super::{Intake, Route};
 use crate::clock::Timestamp;
-use crate::event::EventId;
-use crate::handler::Filter;
-use crate::store::{EventFilter, EventRow, Owed, Replay, ReplayId, ReplayState, StoreError, Wanted, Wish};
+use crate::event::{EventId, Kind, Verification};
+use crate::store::{
+    EventFilter, EventRow, Owed, Replay, ReplayId, ReplayState, StoreError, Wanted, Wish, cursor_up_to,
+};
 
 /// Events read at once.
 const PAGE: usize = 1000;
@@ -54,8 +55,8 @@ struct Found {
     count: u64,
     /// The place of the last.
     last: i64,
-    /// Where the pages begin that hold them, newest first.
-    pages: Vec<Option<String>>,
+    /// Cursors of the pages that hold them, newest first.
+    pages: Vec<String>,
 }
 
 impl Intake {
@@ -68,7 +69,7 @@ impl Intake {
     pub async fn replay(&self, wish: Wish) -> Result<Replay, ReplayError> {
         let found = self.look_for(&wish).await?;
         let begun = self.store.begin_replay(wish, found.count, found.last).await?.ok_or(ReplayError::TooMany)?;
-        tracing::info!(replay = begun.id.0, matched = begun.matched, "replay begun by a person");
+        note_begin(&begun);
         self.desk.asked.notify_one();
         Ok(begun)
     }
@@ -123,6 +124,8 @@ impl Intake {
         let id = replay.id;
         let outcome = match self.work_off(replay).await {
             Ok(()) => self.store.end_replay(id, ReplayState::Done, None).await,
+            // It goes on where it is once the store can be read again.
+            Err(ReplayError::Store(error @ (StoreError::Unreadable(_) | StoreError::Closed))) => Err(error),
             Err(error) => self.store.end_replay(id, ReplayState::Failed, Some(error.to_string())).await,
         };
         match outcome {
@@ -132,7 +135,7 @@ impl Intake {
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(replay = id.0, %error, "the end of a replay is not recorded");
+                tracing::error!(replay = id.0, %error, "a replay is interrupted; it goes on in a moment");
                 tokio::time::sleep(BACKOFF).await;
             }
         }
@@ -156,8 +159,8 @@ impl Intake {
             }
             Wanted::Matching(filter) => {
                 let found = self.matching(filter, reached, Some(last)).await?;
-                for cursor in found.pages.into_iter().rev() {
-                    let page = self.store.events(filter.clone(), PAGE, cursor.as_deref()).await?;
+                for cursor in found.pages.iter().rev() {
+                    let page = self.store.events(filter.clone(), PAGE, Some(cursor)).await?;
                     if !work.take(page.items).await? {
                         break;
                     }
@@ -184,37 +187,76 @@ impl Intake {
         }
     }
 
-    /// The events behind the place `after`, up to the place `last`.
+    /// The events behind the place `after`, up to the place `last`; none: up to the newest there is now. What comes later
+    /// is on none of their pages, and pushes nothing off them.
     async fn matching(&self, filter: &EventFilter, after: i64, last: Option<i64>) -> Result<Found, StoreError> {
-        let mut found = Found { last: last.unwrap_or(0), ..Found::default() };
-        let mut cursor = None;
-        loop {
-            let page = self.store.events(filter.clone(), PAGE, cursor.as_deref()).await?;
-            if let (None, None, Some(newest)) = (last, &cursor, page.items.first()) {
-                found.last = newest.seq;
-            }
-            let count = page.items.iter().filter(|row| row.seq > after && row.seq <= found.last).count();
+        let newest = async || Ok(self.store.events(filter.clone(), 1, None).await?.items.first().map(|row| row.seq));
+        let Some(last) = (if last.is_some() { last } else { newest().await? }) else {
+            return Ok(Found::default());
+        };
+        let mut found = Found { last, ..Found::default() };
+        let mut cursor = Some(cursor_up_to(last));
+        while let Some(begin) = cursor {
+            let page = self.store.events(filter.clone(), PAGE, Some(&begin)).await?;
+            let count = page.items.iter().filter(|row| row.seq > after).count();
             if count > 0 {
                 found.count += count as u64;
-                found.pages.push(cursor);
+                found.pages.push(begin);
             }
             let oldest = page.items.last().map_or(after, |row| row.seq);
             cursor = page.next.filter(|_| oldest > after);
-            if cursor.is_none() {
-                return Ok(found);
-            }
         }
+        Ok(found)
+    }
+
+    /// A handler gets nothing that its filters keep from it, whoever asks. The event is read only where an expression asks.
+    async fn owed_again(&self, row: &EventRow, routes: &[Route]) -> Result<Vec<Owed>, StoreError> {
+        let open: Vec<_> = routes.iter().filter(|route| route.filter.matches(&row.facts)).cloned().collect();
+        if open.iter().all(|route| route.filter.when.is_none()) {
+            return Ok(open.iter().map(|route| route.owed).collect());
+        }
+        // What was pruned meanwhile is owed to nobody.
+        let stored = self.store.event(row.id).await?;
+        Ok(stored.map_or(Vec::new(), |stored| self.owed(&open, &stored.event)))
     }
 
     /// The handlers a replay goes to.
-    fn routes_of(&self, wish: &Wish) -> Result<Vec<(Owed, Filter)>, ReplayError> {
+    fn routes_of(&self, wish: &Wish) -> Result<Vec<Route>, ReplayError> {
         let Some(names) = &wish.handlers else {
             return Ok(self.rules.load().routes.clone());
         };
         let own = |name: &String| self.store.handler(name).ok_or_else(|| ReplayError::Handler(name.clone()));
         let wanted: Vec<_> = names.iter().map(own).collect::<Result<_, _>>()?;
-        Ok(self.rules.load().routes.iter().filter(|(owed, _)| wanted.contains(&owed.handler)).cloned().collect())
+        Ok(self.rules.load().routes.iter().filter(|route| wanted.contains(&route.owed.handler)).cloned().collect())
     }
+}
+
+/// Ids of events that are named in a line of the log.
+const IDS_TOLD: usize = 10;
+
+/// Writes down what a person asked for: what it does cannot be taken back.
+fn note_begin(begun: &Replay) {
+    let Wish { events, handlers, rate } = &begun.wish;
+    let (filter, ids) = match events {
+        Wanted::Matching(filter) => (filter.clone(), None),
+        Wanted::These(ids) => (EventFilter::default(), Some(ids)),
+    };
+    tracing::info!(
+        replay = begun.id.0,
+        matched = begun.matched,
+        handlers = handlers.as_ref().map(tracing::field::debug),
+        rate,
+        kind = filter.kind.map(Kind::slug),
+        domain = filter.domain,
+        app = filter.app,
+        stream = filter.stream,
+        verification = filter.verification.map(Verification::slug),
+        since = filter.since.map(Timestamp::rfc3339),
+        until = filter.until.map(Timestamp::rfc3339),
+        ids = ids.map(Vec::len),
+        first_ids = ids.map(|ids| ids.iter().take(IDS_TOLD).map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+        "replay begun by a person"
+    );
 }
 
 /// A replay under way.
@@ -231,13 +273,17 @@ impl Work<'_> {
     /// Replays those of a page that are left, oldest first. Returns false when the replay was cancelled.
     async fn take(&mut self, mut rows: Vec<EventRow>) -> Result<bool, ReplayError> {
         let routes = self.intake.routes_of(self.wish)?;
-        // Where events were pruned a page reaches back to what was replayed, and the first may hold what came later.
+        // Where events were pruned a page reaches back to what was replayed.
         rows.retain(|row| row.seq > self.reached && row.seq <= self.last);
         rows.reverse();
         let at_once = (QUEUED_AT_ONCE / routes.len().max(1)).clamp(1, self.pace.at_once);
         while !rows.is_empty() {
             let rest = rows.split_off(at_once.min(rows.len()));
-            let step = std::mem::replace(&mut rows, rest).into_iter().map(|row| owed(row, &routes)).collect::<Vec<_>>();
+            let mut step = Vec::new();
+            for row in std::mem::replace(&mut rows, rest) {
+                let owed = self.intake.owed_again(&row, &routes).await?;
+                step.push((row, owed));
+            }
             let count = step.len();
             self.reached = step.last().map_or(self.reached, |(row, _)| row.seq);
             self.pace.wait(self.intake).await;
@@ -248,13 +294,6 @@ impl Work<'_> {
         }
         Ok(true)
     }
-}
-
-/// A handler gets nothing that its filters keep from it, whoever asks.
-fn owed(row: EventRow, routes: &[(Owed, Filter)]) -> (EventRow, Vec<Owed>) {
-    let wanting = routes.iter().filter(|(_, filter)| filter.matches(&row.facts));
-    let owed = wanting.map(|(owed, _)| *owed).collect();
-    (row, owed)
 }
 
 /// Spreads events over time.

@@ -65,6 +65,8 @@ struct Timeouts {
 struct State {
     phase: Mutex<Phase>,
     evict: Notify,
+    /// Ends it between two requests.
+    finishing: CancellationToken,
 }
 
 /// What a connection is doing, and since when.
@@ -122,6 +124,7 @@ impl Connections {
         self.0.places.add_permits(now.saturating_sub(before));
         let surplus = u32::try_from(before.saturating_sub(now)).unwrap_or(u32::MAX);
         if surplus > 0 {
+            self.shrink(now);
             // As connections end, or make room for others.
             let places = Arc::clone(&self.0.places);
             self.0
@@ -209,6 +212,16 @@ impl Connections {
         }
     }
 
+    /// Ends so many connections that no more than `max` are left, those first that have waited longest. A request in hand
+    /// is finished: nobody who asks something notices.
+    fn shrink(&self, max: usize) {
+        let open = self.lock();
+        let mut longest: Vec<_> = open.values().map(|state| (state.waiting_since(), state)).collect();
+        longest.sort_by_key(|(since, _)| (since.is_none(), *since));
+        let surplus = open.len().saturating_sub(max);
+        longest.iter().take(surplus).for_each(|(_, state)| state.finishing.cancel());
+    }
+
     fn evict(&self) {
         let open = self.lock();
         let longest = open.values().filter_map(|state| Some((state.waiting_since()?, state))).min_by_key(|(at, _)| *at);
@@ -218,7 +231,11 @@ impl Connections {
     }
 
     async fn run<S: Stream>(self, id: u64, stream: S, router: Router, place: OwnedSemaphorePermit) {
-        let state = Arc::new(State { phase: Mutex::new(Phase::Idle(Instant::now())), evict: Notify::new() });
+        let state = Arc::new(State {
+            phase: Mutex::new(Phase::Idle(Instant::now())),
+            evict: Notify::new(),
+            finishing: self.0.finishing.child_token(),
+        });
         self.lock().insert(id, Arc::clone(&state));
         let _listed = Listed { connections: &self, id };
         self.converse(stream, router, &state).await;
@@ -245,7 +262,7 @@ impl Connections {
                 outcome = conversation.as_mut() => break outcome,
                 // Its request may have become complete since it was chosen; then it waits for us, not we for it.
                 () = state.evict.notified() => if state.waiting_since().is_some() { return },
-                () = self.0.finishing.cancelled(), if !finishing => {
+                () = state.finishing.cancelled(), if !finishing => {
                     conversation.as_mut().graceful_shutdown();
                     finishing = true;
                 }

@@ -3,6 +3,32 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::telemetry::SUMMARY_EVERY;
+
+/// How often a store that fails is complained of: at once, then in sum every so often.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    told_at: Option<Instant>,
+    untold: u64,
+}
+
+impl Complaints {
+    /// Counts an attempt that failed. Returns how many are to be told of now, if any.
+    pub(super) fn failed(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told_at.is_some_and(|at| now.duration_since(at) < SUMMARY_EVERY) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+
+    /// The next trouble is told of at once.
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// Watched by the writer, asked by readiness probes.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -60,5 +86,20 @@ impl Health {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_at_once_then_in_sum_and_at_once_again_after_it_has_ended() {
+        let (mut complaints, begun) = (Complaints::default(), Instant::now());
+        let step = Duration::from_millis(250);
+        let told: Vec<_> = (0..=40).filter_map(|n| complaints.failed(begun + step * n).map(|sum| (n, sum))).collect();
+        assert_eq!(told, [(0, 1), (20, 20), (40, 20)]);
+        complaints.end();
+        assert_eq!(complaints.failed(begun + step * 41), Some(1));
     }
 }

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::queue::Queue;
 use crate::clock::Timestamp;
-use crate::event::{Event, EventId, Facts, Identity, Kind, Reason, Verification};
+use crate::event::{Event, EventId, Facts, Identity, Kind, Payload, Reason, Verification};
 use crate::signature::LegacyHeaders;
 use crate::streams::{Span, StreamName};
 
@@ -175,6 +174,26 @@ pub struct EventFilter {
     pub until: Option<Timestamp>,
 }
 
+impl EventFilter {
+    /// With the names as they stand in rows.
+    pub(super) fn trimmed(&self) -> Self {
+        let trim = |name: &Option<String>| name.as_deref().map(|name| name.trim().to_owned());
+        let (domain, app, stream) = (trim(&self.domain), trim(&self.app), trim(&self.stream));
+        Self { domain, app, stream, ..self.clone() }
+    }
+
+    /// Whether it asks for nothing but a span of time.
+    pub(super) fn is_of_time_only(&self) -> bool {
+        let Self { since, until, .. } = *self;
+        *self == Self { since, until, ..Self::default() }
+    }
+
+    /// Whether it matches every event.
+    pub(super) fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A part of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
@@ -182,6 +201,19 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Where the next page begins; none: this was the last.
     pub next: Option<String>,
+}
+
+/// The cursor of a list of events that begins with the place `last` in the order of storing, or the next one before it.
+pub fn cursor_up_to(last: i64) -> String {
+    last.saturating_add(1).to_string()
+}
+
+/// Cuts a list that was read one row too far into a page.
+pub(super) fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(cursor);
+    Page { items, next }
 }
 
 /// Where a delivery stands.
@@ -318,7 +350,7 @@ pub struct StreamRow {
     /// Files that were recorded of it and whose events are stored.
     pub recordings: u64,
     /// The latest picture.
-    pub screencapture: Option<Event>,
+    pub screencapture: Option<Picture>,
 }
 
 /// A stream with the newest of its pushes.
@@ -334,6 +366,29 @@ pub struct StreamStory {
     pub problems: Vec<Event>,
 }
 
+/// A picture that was taken of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// When.
+    pub at: Timestamp,
+    /// Where it lies, unless the event does not say so, or at a length that is no address.
+    pub url: Option<String>,
+}
+
+/// Bytes of an address; what is longer is none.
+const URL_BYTES_MAX: usize = 8192;
+
+impl Picture {
+    pub(super) fn of(event: &Event) -> Self {
+        let url = match event.payload() {
+            Payload::Screencapture(screencapture) => screencapture.pic_full_url,
+            _ => None,
+        };
+        let at = event.facts.occurred_at.unwrap_or(event.received_at);
+        Self { at, url: url.filter(|url| url.len() <= URL_BYTES_MAX) }
+    }
+}
+
 /// A push and what belongs to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamPush {
@@ -342,7 +397,7 @@ pub struct StreamPush {
     /// Files that were recorded of it, the newest first.
     pub recordings: Vec<Event>,
     /// The latest picture.
-    pub screencapture: Option<Event>,
+    pub screencapture: Option<Picture>,
     /// Faults and findings, the newest first.
     pub problems: Vec<Event>,
 }
@@ -393,6 +448,26 @@ impl Settlement {
     }
 }
 
+/// What may be forgotten.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pruning {
+    /// Events received before this.
+    pub(super) received_before: Timestamp,
+    /// Every event that nobody waits for, whatever its age: the store is too large.
+    pub(super) any_age: bool,
+    /// Identities of events received at or after this outlive them.
+    pub(super) remember_since: Timestamp,
+}
+
+/// What one step of forgetting did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pruned {
+    /// Events that went.
+    pub(super) events: u64,
+    /// Where the next step begins; none: the end was reached.
+    pub(super) next: Option<i64>,
+}
+
 /// A handler, as far as the store knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandlerRow {
@@ -433,7 +508,16 @@ pub struct Claim {
     /// The number of the attempt that is to be made, from 1.
     pub attempt: u32,
     pub(super) called_off: Arc<AtomicBool>,
-    pub(super) release: Option<Arc<Queue>>,
+    /// The number of the replica that made it; 0 where there is one only.
+    pub(super) holder: i64,
+    /// Where it goes back to.
+    pub(super) release: Option<Arc<dyn Release>>,
+}
+
+/// Takes claims back that were not settled.
+pub(super) trait Release: std::fmt::Debug + Send + Sync {
+    /// `holder` made the claim.
+    fn release(&self, key: ClaimKey, holder: i64);
 }
 
 /// A delivery's place in the store.
@@ -444,7 +528,8 @@ pub(super) struct ClaimKey {
 }
 
 impl Claim {
-    /// Whether a person has dropped the delivery, or paused its handler, since it was claimed. An attempt that has not begun must not begin.
+    /// Whether a person has dropped the delivery, or paused its handler, since it was claimed. An attempt that has not
+    /// begun must not begin.
     pub fn is_called_off(&self) -> bool {
         self.called_off.load(Ordering::Relaxed)
     }
@@ -458,8 +543,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(queue) = self.release.take() {
-            queue.release(self.key);
+        if let Some(origin) = self.release.take() {
+            origin.release(self.key, self.holder);
         }
     }
 }

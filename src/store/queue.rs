@@ -8,13 +8,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::model::{ClaimKey, Claimed, HandlerId};
-use super::sqlite::Job;
 use crate::clock::Timestamp;
+
+/// Something to be written.
+pub(super) trait Load {
+    /// What it weighs in the queue.
+    fn bytes(&self) -> usize;
+}
 
 /// Jobs waiting for the writer.
 #[derive(Debug)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+pub(super) struct Queue<J> {
+    waiting: Mutex<Waiting<J>>,
     arrived: Condvar,
     count_max: AtomicUsize,
     bytes_max: AtomicUsize,
@@ -41,27 +46,32 @@ pub(super) struct ClaimRequest {
 }
 
 /// Everything the writer takes at once.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    pub(super) jobs: Vec<Box<dyn Job>>,
+#[derive(Debug)]
+pub(super) struct Taken<J> {
+    pub(super) jobs: Vec<J>,
     pub(super) claims: Vec<ClaimRequest>,
     pub(super) released: Vec<ClaimKey>,
+    /// Somebody asked the writer to look around.
+    pub(super) nudged: bool,
     /// No job will come any more.
     pub(super) closed: bool,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    jobs: VecDeque<(Instant, Box<dyn Job>)>,
+#[derive(Debug)]
+struct Waiting<J> {
+    jobs: VecDeque<(Instant, J)>,
     /// Bytes of the jobs that wait and of those the writer has in hand.
     bytes: usize,
     /// Jobs the writer has in hand.
     in_hand: usize,
     claims: Vec<ClaimRequest>,
     released: Vec<ClaimKey>,
+    nudged: bool,
     closed: bool,
 }
 
+/// What an event weighs in the queue beside its body.
+pub(super) const EVENT_OVERHEAD: usize = 512;
 /// Enough for the largest batch that pays; more only makes the first of them wait.
 const BATCH_MAX: usize = 1024;
 
@@ -72,10 +82,10 @@ pub(super) enum Refused {
     Closed,
 }
 
-impl Queue {
+impl<J: Load> Queue<J> {
     pub(super) fn new(count_max: usize, bytes_max: usize) -> Self {
         let (count_max, bytes_max) = (AtomicUsize::new(count_max), AtomicUsize::new(bytes_max));
-        Self { waiting: Mutex::default(), arrived: Condvar::new(), count_max, bytes_max }
+        Self { waiting: Mutex::new(Waiting::new()), arrived: Condvar::new(), count_max, bytes_max }
     }
 
     /// Other bounds, for what comes from now on.
@@ -84,7 +94,7 @@ impl Queue {
         self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
-    pub(super) fn push(&self, job: Box<dyn Job>, admission: Admission) -> Result<(), Refused> {
+    pub(super) fn push(&self, job: J, admission: Admission) -> Result<(), Refused> {
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(Refused::Closed);
@@ -117,7 +127,7 @@ impl Queue {
     }
 
     /// Whether `more` bytes would exceed a part of the bounds: the whole of them divided by `divisor`.
-    fn is_full(&self, waiting: &Waiting, more: usize, divisor: usize) -> bool {
+    fn is_full(&self, waiting: &Waiting<J>, more: usize, divisor: usize) -> bool {
         let count_max = self.count_max.load(Ordering::Relaxed).div_ceil(divisor);
         let bytes_max = self.bytes_max.load(Ordering::Relaxed) / divisor;
         waiting.jobs.len() + waiting.in_hand >= count_max || waiting.bytes.saturating_add(more) > bytes_max
@@ -138,6 +148,12 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// Has the writer look around, though there may be nothing for it to write.
+    pub(super) fn nudge(&self) {
+        self.lock().nudged = true;
+        self.arrived.notify_one();
+    }
+
     /// Nothing is taken any more; what waits is still worked on.
     pub(super) fn close(&self) {
         self.lock().closed = true;
@@ -145,8 +161,9 @@ impl Queue {
     }
 
     /// Waits until there is something to do, at most for `patience`.
-    pub(super) fn take(&self, patience: Duration) -> Taken {
-        let nothing = |w: &mut Waiting| w.jobs.is_empty() && w.claims.is_empty() && w.released.is_empty() && !w.closed;
+    pub(super) fn take(&self, patience: Duration) -> Taken<J> {
+        let nothing =
+            |w: &mut Waiting<J>| w.jobs.is_empty() && w.claims.is_empty() && w.released.is_empty() && !w.closed;
         let (mut waiting, _) =
             self.arrived.wait_timeout_while(self.lock(), patience, nothing).unwrap_or_else(PoisonError::into_inner);
         let count = waiting.jobs.len().min(BATCH_MAX);
@@ -156,19 +173,21 @@ impl Queue {
             jobs,
             claims: std::mem::take(&mut waiting.claims),
             released: std::mem::take(&mut waiting.released),
+            nudged: std::mem::take(&mut waiting.nudged),
             closed: waiting.closed && waiting.jobs.is_empty(),
         }
     }
 
     /// Like [`take`](Self::take), but leaves the jobs where they are and sleeps through their arrival: the writer has its
     /// hands full with some that fail.
-    pub(super) fn take_no_jobs(&self, patience: Duration) -> Taken {
+    pub(super) fn take_no_jobs(&self, patience: Duration) -> Taken<J> {
         let (mut waiting, _) =
             self.arrived.wait_timeout_while(self.lock(), patience, |_| true).unwrap_or_else(PoisonError::into_inner);
         Taken {
             jobs: Vec::new(),
             claims: std::mem::take(&mut waiting.claims),
             released: std::mem::take(&mut waiting.released),
+            nudged: std::mem::take(&mut waiting.nudged),
             closed: waiting.closed,
         }
     }
@@ -185,7 +204,7 @@ impl Queue {
     }
 
     /// Everything that waits, to be told that it waits in vain.
-    pub(super) fn abandon(&self) -> Vec<Box<dyn Job>> {
+    pub(super) fn abandon(&self) -> Vec<J> {
         self.lock().jobs.drain(..).map(|(_, job)| job).collect()
     }
 
@@ -196,7 +215,14 @@ impl Queue {
         waiting.bytes -= bytes;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<J>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J> Waiting<J> {
+    fn new() -> Self {
+        let (claims, released) = (Vec::new(), Vec::new());
+        Self { jobs: VecDeque::new(), bytes: 0, in_hand: 0, claims, released, nudged: false, closed: false }
     }
 }

@@ -21,6 +21,8 @@ pub enum Entry {
     Screencapture(Timestamp),
     /// Something is not as it should be.
     Problem(Problem),
+    /// Something else happened to it.
+    Mention,
 }
 
 /// That a push began or ended.
@@ -48,8 +50,8 @@ const LASTED_MAX: i64 = 10 * 366 * 24 * 3600 * 1000;
 const INTERRUPTED: [&str; 4] = ["errcode", "errmsg", "sequence", "push_duration"];
 
 impl Entry {
-    /// Reads an event; none if it says nothing about a stream. What happened at no stated time happened when we were
-    /// told.
+    /// Reads an event that names a stream; none if it changes nothing of it. What happened at no stated time happened when
+    /// we were told.
     pub fn of(event: &Event) -> Option<Self> {
         let at = event.facts.occurred_at.unwrap_or(event.received_at);
         let named = || event.facts.sequence.clone().map(PushName::Sequence);
@@ -61,7 +63,7 @@ impl Entry {
             Kind::PushError => Self::Problem(Problem { at, push: named() }),
             Kind::RecordingException | Kind::ImageAudit | Kind::AudioAudit => Self::Problem(Problem { at, push: None }),
             Kind::RecordingStatus if is_failure(event) => Self::Problem(Problem { at, push: None }),
-            _ => return None,
+            _ => Self::Mention,
         })
     }
 }

@@ -243,7 +243,7 @@ fn only_states_that_are_faults_are_problems() {
     for (state, fault) in [("record_error", true), ("record_start_failed", true), ("record_ended", false)] {
         let body = json!({"event_type": 332, "stream_id": "room", "event_time": START, "record_event": state});
         let problem = Entry::Problem(Problem { at: at(0), push: None });
-        assert_eq!(Entry::of(&event(&body)), fault.then_some(problem), "{state}");
+        assert_eq!(Entry::of(&event(&body)), Some(if fault { problem } else { Entry::Mention }), "{state}");
     }
 }
 

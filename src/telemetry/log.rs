@@ -20,13 +20,10 @@ use super::stderr::{self, Lost, Stderr};
 use super::{Format, Settings};
 use crate::clock::{Clock, SystemClock};
 
-/// Sends the log of this process to standard error. `rust_log`, the variable of that name, wins over the settings'
-/// level unless it is blank. Panics are logged too, because the usual hook would wait for a stalled pipe.
-pub fn init(settings: &Settings, rust_log: Option<&str>) -> Result<Guard, InitError> {
-    let filter = match rust_log.filter(|text| !text.trim().is_empty()) {
-        Some(directives) => directives_filter(directives)?,
-        None => filter(&settings.level)?,
-    };
+/// Sends the log of this process to standard error. Panics are logged too, because the usual hook would wait for a
+/// stalled pipe.
+pub fn init(settings: &Settings) -> Result<Guard, InitError> {
+    let filter = filter(&settings.level)?;
     let terminal = io::stderr().is_terminal();
     let form = match settings.format {
         Format::Json => Form::Json,
@@ -125,9 +122,12 @@ fn directives_filter(directives: &str) -> Result<EnvFilter, InitError> {
 /// Reads directives as in `RUST_LOG`. Blanks around them are no part of them: the library counts them wrongly, so that it
 /// misreads what stands behind, or panics.
 pub fn parse_directives(text: &str) -> Result<EnvFilter, ParseError> {
-    let directives: Vec<_> = text.split(',').map(str::trim).collect();
-    EnvFilter::builder().parse(directives.join(","))
+    let directives = SILENT.split(',').chain(text.split(',')).map(str::trim);
+    EnvFilter::builder().parse(directives.collect::<Vec<_>>().join(","))
 }
+
+/// Clients of other systems that log what they also report, and which attempts then tell. Directives bring them back.
+const SILENT: &str = "async_nats=off,lapin=off";
 
 fn log_panic(info: &PanicHookInfo<'_>) {
     let at = info.location().map(ToString::to_string);

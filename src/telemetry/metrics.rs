@@ -2,7 +2,9 @@
 
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    TextEncoder,
+    core::Collector,
+    proto::{LabelPair, Metric, MetricFamily},
 };
 
 use crate::clock::Timestamp;
@@ -28,6 +30,8 @@ pub struct Metrics {
     pub callbacks_spilled_total: IntCounter,
     pub callbacks_misrouted_total: IntCounterVec,
     pub signature_key_matches_total: IntCounterVec,
+    pub filter_errors_total: IntCounterVec,
+    pub admin_refused_total: IntCounterVec,
     pub http_requests_total: IntCounterVec,
     pub http_request_duration_seconds: HistogramVec,
     pub store_append_duration_seconds: HistogramVec,
@@ -72,10 +76,10 @@ impl Metrics {
             events_duplicate_total: new.counters("events_duplicate_total", "Copies of events we have", &["kind"]),
             events_drift_total: new.counters("events_drift_total", "Events unlike their documentation", &["kind"]),
             callbacks_quarantined_total: new.counters("callbacks_quarantined_total", "Callbacks refused", &["reason"]),
-            callbacks_spilled_total: new.add(IntCounter::with_opts(opts(
+            callbacks_spilled_total: new.counter(
                 "callbacks_spilled_total",
                 "Callbacks written to standard error because the store could not confirm them in time",
-            ))),
+            ),
             callbacks_misrouted_total: new.counters(
                 "callbacks_misrouted_total",
                 "Events that came in on the route of another kind",
@@ -85,6 +89,16 @@ impl Metrics {
                 "signature_key_matches_total",
                 "Callbacks whose signature matched this key",
                 &["key"],
+            ),
+            filter_errors_total: new.counters(
+                "filter_errors_total",
+                "Events delivered because `when` came to no result",
+                &["handler"],
+            ),
+            admin_refused_total: new.counters(
+                "admin_refused_total",
+                "Calls of the admin API without the right token",
+                &["reason"],
             ),
             http_requests_total: new.counters("http_requests_total", "Answers to requests", &["route", "code"]),
             http_request_duration_seconds: new.histograms(
@@ -99,13 +113,14 @@ impl Metrics {
                 &[],
                 ANSWER_BUCKETS,
             ),
-            store_bytes: new.add(IntGauge::with_opts(opts("store_bytes", "Bytes of the store on disk"))),
+            store_bytes: new.gauge("store_bytes", "Bytes of the store on disk"),
             queue_depth: new.gauges("queue_depth", "Deliveries pending", &["handler"]),
-            queue_oldest_timestamp_seconds: new.add(GaugeVec::new(
-                opts("queue_oldest_timestamp_seconds", "Receipt of the oldest pending delivery's event; 0: none"),
+            queue_oldest_timestamp_seconds: new.moments(
+                "queue_oldest_timestamp_seconds",
+                "Receipt of the oldest pending delivery's event; 0: none",
                 &["handler"],
-            )),
-            streams_live: new.add(IntGauge::with_opts(opts("streams_live", "Streams that are live"))),
+            ),
+            streams_live: new.gauge("streams_live", "Streams that are live"),
             dead_letters: new.gauges(
                 "dead_letters",
                 "Deliveries that nobody tries again without a person",
@@ -124,21 +139,19 @@ impl Metrics {
                 &["kind"],
                 LAG_BUCKETS,
             ),
-            last_event_timestamp_seconds: new.add(GaugeVec::new(
-                opts("last_event_timestamp_seconds", "Receipt of the latest event; 0: none yet"),
+            last_event_timestamp_seconds: new.moments(
+                "last_event_timestamp_seconds",
+                "Receipt of the latest event; 0: none yet",
                 &["kind"],
-            )),
-            ready: new.add(IntGauge::with_opts(opts("ready", "Whether the store can take an event: 1, or 0"))),
-            start_timestamp_seconds: new
-                .add(IntGauge::with_opts(opts("start_timestamp_seconds", "Start of the process"))),
-            config_last_reload_successful: new.add(IntGauge::with_opts(opts(
+            ),
+            ready: new.gauge("ready", "Whether the store can take an event: 1, or 0"),
+            start_timestamp_seconds: new.gauge("start_timestamp_seconds", "Start of the process"),
+            config_last_reload_successful: new.gauge(
                 "config_last_reload_successful",
                 "Whether the configuration that was last read is the present one",
-            ))),
-            config_last_reload_success_timestamp_seconds: new.add(IntGauge::with_opts(opts(
-                "config_last_reload_success_timestamp_seconds",
-                "When the present configuration was taken over",
-            ))),
+            ),
+            config_last_reload_success_timestamp_seconds: new
+                .gauge("config_last_reload_success_timestamp_seconds", "When the present configuration was taken over"),
             build_info: new.gauges("build_info", "Always 1", &["version", "revision"]),
             registry: registry.clone(),
         };
@@ -154,12 +167,16 @@ impl Metrics {
         latest.set(latest.get().max(received));
     }
 
-    /// Shows no more how much is owed to a handler that has left the configuration. What it has done stays counted.
-    pub fn forget_handler(&self, name: &str) {
-        // An error says that there is no such label value.
-        let _ = self.queue_depth.remove_label_values(&[name]);
-        let _ = self.queue_oldest_timestamp_seconds.remove_label_values(&[name]);
-        let _ = self.dead_letters.remove_label_values(&[name]);
+    /// Shows no more how much is owed to handlers that are none of these. What they have done stays counted.
+    pub fn keep_queues_of(&self, keeps: impl Fn(&str) -> bool) {
+        let shown = self.queue_depth.collect();
+        let labels = shown.iter().flat_map(MetricFamily::get_metric).flat_map(Metric::get_label);
+        for name in labels.map(LabelPair::value).filter(|name| !keeps(name)) {
+            // An error says that there is no such label value.
+            let _ = self.queue_depth.remove_label_values(&[name]);
+            let _ = self.queue_oldest_timestamp_seconds.remove_label_values(&[name]);
+            let _ = self.dead_letters.remove_label_values(&[name]);
+        }
     }
 
     /// The metrics in the Prometheus text format.
@@ -192,6 +209,7 @@ impl Metrics {
             self.signature_key_matches_total.with_label_values(&[key]);
         }
         for handler in known.handlers {
+            self.filter_errors_total.with_label_values(&[handler]);
             self.queue_depth.with_label_values(&[handler]);
             self.queue_oldest_timestamp_seconds.with_label_values(&[handler]);
             self.dead_letters.with_label_values(&[handler]);
@@ -199,6 +217,9 @@ impl Metrics {
             for outcome in ["done", "retry", "dead"] {
                 self.handler_attempts_total.with_label_values(&[*handler, outcome]);
             }
+        }
+        for reason in ["missing", "token", "too-many"] {
+            self.admin_refused_total.with_label_values(&[reason]);
         }
         self.store_append_duration_seconds.with_label_values::<&str>(&[]);
         let revision = option_env!("LIVEHOOK_REVISION").unwrap_or("unknown");
@@ -220,6 +241,19 @@ impl Made<'_> {
         let collector = made.expect("the names above are valid and their labels differ");
         self.registry.register(Box::new(collector.clone())).expect("the names above differ");
         collector
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::with_opts(opts(name, help)))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::with_opts(opts(name, help)))
+    }
+
+    /// Seconds since 1970; 0 for none.
+    fn moments(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.add(GaugeVec::new(opts(name, help), labels))
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
@@ -256,6 +290,8 @@ mod tests {
             "livehook_callbacks_spilled_total 0",
             "livehook_http_requests_total{code=\"200\",route=\"/callbacks\"} 0",
             "livehook_handler_attempts_total{handler=\"rooms\",outcome=\"dead\"} 0",
+            "livehook_filter_errors_total{handler=\"rooms\"} 0",
+            "livehook_admin_refused_total{reason=\"token\"} 0",
             "livehook_store_append_duration_seconds_count 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");

@@ -32,6 +32,8 @@ pub struct Settings {
     pub headers: Vec<(String, Secret)>,
     /// What the collector is told of this service: `service.name` and further attributes.
     pub resource: Vec<(String, String)>,
+    /// How long the collector may take over a request.
+    pub timeout: Duration,
     /// The part of all traces that is taken, from 0 to 1. The id decides, so a trace is taken whole or not at all.
     pub ratio: f64,
 }
@@ -133,7 +135,10 @@ impl Traces {
     pub fn start(settings: Settings, client: reqwest::Client) -> (Self, Exporter) {
         let (queue, spans) = mpsc::channel(QUEUE_SPANS);
         let inner = Arc::new(Inner { queue, dropped: AtomicU64::new(0), ratio: settings.ratio });
-        (Self(Some(Arc::clone(&inner))), Exporter { spans, inner, settings, client, troubled_since: None })
+        (
+            Self(Some(Arc::clone(&inner))),
+            Exporter { spans, inner, settings, client, troubled_since: None, overflow_told: None },
+        )
     }
 
     /// Whether there is a collector.
@@ -194,6 +199,8 @@ pub struct Exporter {
     client: reqwest::Client,
     /// Since when the collector does not take them, and when that was last told.
     troubled_since: Option<Instant>,
+    /// When it was last told that spans found no room.
+    overflow_told: Option<Instant>,
 }
 
 /// Spans that wait for the collector; what comes above is dropped. A few MiB at most.
@@ -202,8 +209,8 @@ const QUEUE_SPANS: usize = 8192;
 const BATCH_SPANS: usize = 512;
 /// How long the first span of a request waits for others.
 const BATCH_WAIT: Duration = Duration::from_millis(500);
-/// How long a collector may take.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a collector may take over a request where nobody says, as the specification of OTLP exporters has it.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is told that it takes none.
 const TROUBLE_TOLD_EVERY: Duration = Duration::from_mins(1);
 
@@ -250,6 +257,7 @@ impl Exporter {
                     let dropped = self.inner.dropped.swap(0, Ordering::Relaxed);
                     tracing::info!(dropped, "the collector of traces takes spans again");
                 }
+                self.tell_overflow();
             }
             Err(error) => {
                 let dropped = self.inner.dropped.fetch_add(count, Ordering::Relaxed) + count;
@@ -261,8 +269,20 @@ impl Exporter {
         }
     }
 
+    /// Tells of spans that found no room while the collector was busy with others.
+    fn tell_overflow(&mut self) {
+        if self.overflow_told.is_some_and(|told| told.elapsed() < TROUBLE_TOLD_EVERY) {
+            return;
+        }
+        let dropped = self.inner.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(dropped, "there are more spans than the collector of traces takes; they are dropped");
+            self.overflow_told = Some(Instant::now());
+        }
+    }
+
     async fn post(&self, spans: Vec<Encoded>) -> Result<(), String> {
-        let mut request = self.client.post(self.settings.endpoint.clone()).timeout(ANSWER_PATIENCE);
+        let mut request = self.client.post(self.settings.endpoint.clone()).timeout(self.settings.timeout);
         for (name, value) in &self.settings.headers {
             request = request.header(name, value.expose());
         }
@@ -329,7 +349,7 @@ mod tests {
     fn traces(ratio: f64) -> (Traces, Exporter) {
         let endpoint = "http://127.0.0.1:1/v1/traces".parse().unwrap();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        Traces::start(Settings { endpoint, headers: Vec::new(), resource: Vec::new(), ratio }, client)
+        Traces::start(Settings { endpoint, headers: Vec::new(), resource: Vec::new(), timeout: TIMEOUT, ratio }, client)
     }
 
     fn span(trace: u128) -> Span {
@@ -359,6 +379,18 @@ mod tests {
         let (traces, exporter) = traces(1.0);
         (0..QUEUE_SPANS + 7).for_each(|_| traces.record(span(1)));
         assert_eq!(exporter.inner.dropped.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn what_found_no_room_is_told_once_and_then_after_a_while() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (traces, mut exporter) = traces(1.0);
+        (0..QUEUE_SPANS + 7).for_each(|_| traces.record(span(1)));
+        exporter.tell_overflow();
+        assert_eq!(exporter.inner.dropped.load(Ordering::Relaxed), 0);
+        traces.record(span(1));
+        exporter.tell_overflow();
+        assert_eq!(exporter.inner.dropped.load(Ordering::Relaxed), 1, "kept for the next time");
     }
 
     #[test]

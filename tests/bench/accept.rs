@@ -12,22 +12,33 @@ mod event;
 mod load;
 mod machine;
 mod numbers;
+mod outlets;
 mod plot;
+#[path = "../it/handlers/process.rs"]
+#[allow(dead_code, reason = "what is started depends on the features")]
+#[expect(clippy::unwrap_used, reason = "a run ends where another server does not start")]
+mod process;
 mod report;
 mod sink;
 mod slow;
+mod stores;
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use futures_util::FutureExt as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::cases::{Bench, Plan};
 use self::child::Role;
 use self::load::Numbers;
 use self::machine::Cores;
 use self::report::Report;
+use self::stores::Stores;
 
 /// Measures livehook against a bare axum route, in turn, and draws latency against offered rate
 #[derive(Parser)]
@@ -49,6 +60,10 @@ struct Arguments {
     /// Where the stores lie while they are measured; otherwise in the target directory
     #[arg(long, value_name = "PATH")]
     dir: Option<PathBuf>,
+    /// Where events are kept: sqlite, postgres (a server on this machine), or the URL of a database on another one, whose
+    /// user may make databases. Removed at the end
+    #[arg(long, value_name = "STORE", default_value = "sqlite")]
+    store: String,
     /// Another build of livehook to compare with
     #[arg(long, value_name = "PROGRAM")]
     against: Option<PathBuf>,
@@ -59,7 +74,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Show the report in both READMEs, and the picture beside this program's source
-    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    #[arg(long, conflicts_with_all = ["quick", "only", "store"])]
     publish: bool,
     /// What Cargo says to every benchmark
     #[arg(long, hide = true)]
@@ -92,6 +107,10 @@ enum Part {
     Lists,
     /// With another build: needs --against
     Compare,
+    /// One to three, on a PostgreSQL: needs --store
+    Replicas,
+    /// Each type of handler, with a server of its own where it needs one: only when asked for
+    Brokers,
 }
 
 const LONG: u64 = 5_000_000;
@@ -123,17 +142,23 @@ fn main() -> io::Result<()> {
         plan: if asked.quick { Plan::QUICK } else { Plan::USUAL },
         stored: stored.unwrap_or_default(),
         numbers: Numbers::default(),
+        stores: Arc::new(Stores::read(&asked.store)?),
     };
     bench.report.fact("command", asked.command());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = measure(&mut bench, &asked.only) => outcome,
+        let mut ended = signal(SignalKind::terminate())?;
+        let outcome = tokio::select! {
+            outcome = AssertUnwindSafe(measure(&mut bench, &asked.only)).catch_unwind() => {
+                outcome.unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+            }
             () = tokio::time::sleep(if stored.is_some() { GROW_MAX } else { RUN_MAX }) => {
                 Err(io::Error::other("took too long and was ended"))
             }
             _ = tokio::signal::ctrl_c() => Err(io::ErrorKind::Interrupted.into()),
-        }
+            _ = ended.recv() => Err(io::ErrorKind::Interrupted.into()),
+        };
+        bench.stores.remove().await.and(outcome)
     });
     let json = asked.json.unwrap_or_else(|| reports.join("accept.json"));
     let svg = asked.svg.unwrap_or_else(|| reports.join("accept.svg"));
@@ -146,12 +171,32 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
+impl Part {
+    /// Why it cannot be measured with what was asked for.
+    fn obstacle(self, bench: &Bench) -> Option<&'static str> {
+        let embedded = matches!(*bench.stores, Stores::Sqlite);
+        match self {
+            Self::Slow if !embedded => Some("what is made slow is the disk under SQLite"),
+            Self::Growth | Self::Lists if bench.stored == 0 => Some("it needs --grow or --long"),
+            Self::Compare if bench.against.is_none() => Some("it needs --against"),
+            Self::Replicas if embedded => Some("it needs --store postgres, or the URL of one"),
+            _ => None,
+        }
+    }
+}
+
 impl Arguments {
     /// How others ask for the same, on a disk of their own.
     fn command(&self) -> String {
         let mut options = String::new();
         if self.quick {
             options.push_str(" --quick");
+        }
+        match self.store.as_str() {
+            "sqlite" => {}
+            "postgres" => options.push_str(" --store postgres"),
+            // It may hold a password.
+            _ => options.push_str(" --store postgres://…"),
         }
         for part in self.only.iter().filter_map(Part::to_possible_value) {
             options.extend([" --only ", part.get_name()]);
@@ -172,7 +217,13 @@ fn published(name: &str) -> PathBuf {
 }
 
 async fn measure(bench: &mut Bench, only: &[Part]) -> io::Result<()> {
-    for part in Part::value_variants().iter().filter(|part| only.is_empty() || only.contains(part)) {
+    let asked = |part: &Part| if only.is_empty() { *part != Part::Brokers } else { only.contains(part) };
+    for part in Part::value_variants().iter().filter(|part| asked(part)) {
+        if let Some(reason) = part.obstacle(bench) {
+            let value = part.to_possible_value();
+            report::aside(&format!("{} left out: {reason}", value.as_ref().map_or("a part", |value| value.get_name())));
+            continue;
+        }
         match part {
             Part::Throughput => bench.throughput().await?,
             Part::Latency => bench.latency().await?,
@@ -184,6 +235,8 @@ async fn measure(bench: &mut Bench, only: &[Part]) -> io::Result<()> {
             Part::Growth => bench.growth().await?,
             Part::Lists => bench.lists().await?,
             Part::Compare => bench.compare().await?,
+            Part::Replicas => bench.replicas().await?,
+            Part::Brokers => bench.brokers().await?,
         }
     }
     Ok(())

@@ -54,7 +54,7 @@ pub(crate) struct Server {
 
 /// What delivers, in the configuration of the server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Handler {
+pub(crate) enum Handler<'a> {
     /// One that matches nothing.
     Idle,
     /// The built-in one that appends to a file.
@@ -63,6 +63,8 @@ pub(crate) enum Handler {
     Http(SocketAddr),
     /// Posts the events of every hundredth stream where they are refused for good.
     Refused(SocketAddr),
+    /// One of which the configuration says this.
+    Told(&'a str),
 }
 
 /// Memory of a process, in KiB.
@@ -92,11 +94,17 @@ impl Server {
         Self::started(child, said.map(|callbacks| (callbacks, None)))
     }
 
-    /// livehook with its store, and all it writes, in `dir`.
-    pub(crate) fn livehook(cores: &Cores, program: &Program, dir: &Path, handler: Handler) -> io::Result<Self> {
+    /// livehook with its store at `url` and all else it writes in `dir`.
+    pub(crate) fn livehook(
+        cores: &Cores,
+        program: &Program,
+        dir: &Path,
+        handler: Handler<'_>,
+        url: &str,
+    ) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let config = dir.join("livehook.toml");
-        fs::write(&config, configuration(dir, handler))?;
+        fs::write(&config, configuration(dir, handler, url))?;
         let mut command = match program {
             Program::Ours => Command::new(env!("CARGO_BIN_EXE_livehook")),
             Program::Other(path) => Command::new(path),
@@ -155,11 +163,22 @@ impl Server {
 
     /// What its admin listener answers, and how long it took.
     pub(crate) async fn get(&self, path: &str) -> io::Result<(String, Duration)> {
+        self.ask(&format!("GET {path}"), "").await
+    }
+
+    /// Has its admin listener do something.
+    pub(crate) async fn post(&self, path: &str) -> io::Result<()> {
+        let body = "content-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+        self.ask(&format!("POST {path}"), body).await.map(drop)
+    }
+
+    async fn ask(&self, what: &str, body: &str) -> io::Result<(String, Duration)> {
         let admin = self.admin.ok_or(io::ErrorKind::Unsupported)?;
         let begun = Instant::now();
         let asked = async {
             let mut stream = TcpStream::connect(admin).await?;
-            let request = format!("GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+            let end = if body.is_empty() { "\r\n" } else { body };
+            let request = format!("{what} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n{end}");
             stream.write_all(request.as_bytes()).await?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await?;
@@ -168,7 +187,7 @@ impl Server {
         let answer = tokio::time::timeout(ANSWER_MAX, asked).await??;
         match answer.split_once("\r\n\r\n") {
             Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok((body.to_owned(), begun.elapsed())),
-            _ => Err(io::Error::other(format!("GET {path}: {}", answer.lines().next().unwrap_or_default()))),
+            _ => Err(io::Error::other(format!("{what}: {}", answer.lines().next().unwrap_or_default()))),
         }
     }
 
@@ -186,7 +205,7 @@ impl Drop for Server {
     }
 }
 
-fn configuration(dir: &Path, handler: Handler) -> String {
+fn configuration(dir: &Path, handler: Handler<'_>, url: &str) -> String {
     let quoted = |path: &Path| format!("{:?}", path.display().to_string());
     let target = match handler {
         Handler::Idle => format!("type = \"file\"\npath = {}\nstreams = [\"none-*\"]", quoted(&dir.join("none.jsonl"))),
@@ -195,15 +214,15 @@ fn configuration(dir: &Path, handler: Handler) -> String {
         Handler::Refused(address) => {
             format!("type = \"http\"\nurl = \"http://{address}/refused\"\nstreams = [\"room-??00\"]")
         }
+        Handler::Told(lines) => lines.to_owned(),
     };
     // What is refused on purpose would be told of line by line.
     let quiet =
         if matches!(handler, Handler::Refused(_)) { ",livehook::intake=off,livehook::dispatch=off" } else { "" };
-    let store = quoted(Path::new(&format!("sqlite:{}", dir.join("livehook.db").display())));
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-         [log]\nlevel = \"warn,livehook::app=info{quiet}\"\nformat = \"json\"\n[signature]\nkey = \"{KEY}\"\n\
-         [store]\nurl = {store}\n[[handlers]]\nname = \"sink\"\n{target}\n"
+         [log]\nlevel = \"warn,livehook::app=info,livehook::app::reload=warn{quiet}\"\nformat = \"json\"\n[signature]\nkey = \"{KEY}\"\n\
+         [store]\nurl = {url:?}\n[[handlers]]\nname = \"sink\"\n{target}\n"
     )
 }
 

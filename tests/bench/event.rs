@@ -49,12 +49,14 @@ pub(crate) struct Template {
     sign: usize,
     spread: Spread,
     key: &'static str,
+    /// When all of them happened, in seconds; none: whenever they are sent.
+    happened: Option<u64>,
     /// The second for which the times and the signature stand in the request.
     second: u64,
 }
 
 impl Template {
-    pub(crate) fn new(spread: Spread, sort: Sort) -> Self {
+    pub(crate) fn new(spread: Spread, sort: Sort, happened: Option<u64>) -> Self {
         let body = body(sort);
         let head = format!(
             "POST /callbacks/stream-push HTTP/1.1\r\nhost: livehook\r\nuser-agent: bench\r\n\
@@ -66,7 +68,7 @@ impl Template {
         let (sequence, stream) = (after(r#""sequence":""#), after(r#""stream_id":"room-"#));
         let (time, until, sign) = (after(r#""event_time":"#), after(r#""t":"#), after(r#""sign":""#));
         let key = if sort == Sort::Forged { "a guess" } else { KEY };
-        Self { request: request.into_bytes(), sequence, stream, time, until, sign, spread, key, second: 0 }
+        Self { request: request.into_bytes(), sequence, stream, time, until, sign, spread, key, happened, second: 0 }
     }
 
     /// The request that brings event `number`, as of now.
@@ -86,7 +88,7 @@ impl Template {
         self.second = now;
         let until = now + VALID_SECS;
         let sign = hex::encode(Md5::digest(format!("{}{until}", self.key)));
-        write_digits(&mut self.request[self.time..][..TIME_DIGITS], now);
+        write_digits(&mut self.request[self.time..][..TIME_DIGITS], self.happened.unwrap_or(now));
         write_digits(&mut self.request[self.until..][..TIME_DIGITS], until);
         self.request[self.sign..][..SIGN_DIGITS].copy_from_slice(sign.as_bytes());
     }

@@ -45,6 +45,11 @@ impl Numbers {
     fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
+
+    /// Those that come next, to be used once more.
+    pub(crate) fn again(&self) -> Self {
+        Self(Arc::new(AtomicU64::new(self.0.load(Ordering::Relaxed))))
+    }
 }
 
 /// Where to, and what of.
@@ -55,6 +60,8 @@ pub(crate) struct Target {
     pub(crate) spread: Spread,
     pub(crate) sort: Sort,
     pub(crate) numbers: Numbers,
+    /// When all the events happened, in seconds; none: whenever they are sent.
+    pub(crate) happened: Option<u64>,
 }
 
 /// When to end, and whether to note what was answered.
@@ -211,7 +218,8 @@ impl Caller {
     async fn connect(target: &Target) -> io::Result<Self> {
         let stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
-        let (template, numbers) = (Template::new(target.spread, target.sort), target.numbers.clone());
+        let template = Template::new(target.spread, target.sort, target.happened);
+        let numbers = target.numbers.clone();
         Ok(Self { stream, template, numbers, answer: vec![0; 1024] })
     }
 

@@ -45,6 +45,20 @@ impl Cores {
         }
     }
 
+    /// Awaits `start`, whose children may run anywhere but on the server's core.
+    pub(crate) async fn beside_server<T>(&self, start: impl Future<Output = T>) -> T {
+        let (Some(server), Some(load)) = (&self.server, &self.load) else {
+            return start.await;
+        };
+        let mut beside = self.all;
+        (0..CpuSet::MAX_CPU).filter(|cpu| server.is_set(*cpu)).for_each(|cpu| beside.unset(cpu));
+        // Where it fails they share the load's core.
+        let _ = sched_setaffinity(None, &beside);
+        let started = start.await;
+        let _ = sched_setaffinity(None, load);
+        started
+    }
+
     /// Runs `start`, whose children inherit the server's core.
     pub(crate) fn on_server<T>(&self, start: impl FnOnce() -> T) -> T {
         let (Some(server), Some(load)) = (&self.server, &self.load) else {

@@ -18,7 +18,7 @@ pub(crate) fn serve(config: &Path, dir: &Path, sync: Duration) -> io::Result<()>
     disk.sync_takes(sync);
     let sources = Sources { file: Some(config.to_owned()), ..Sources::default() };
     let config = config::load(&sources).map_err(io::Error::other)?.config;
-    let _log = telemetry::log::init(&config.log, None).map_err(io::Error::other)?;
+    let _log = telemetry::log::init(&config.log).map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = Server::builder().config(config).build().await.map_err(io::Error::other)?;

@@ -103,6 +103,19 @@ async fn language_and_theme_are_those_of_the_system_until_somebody_chooses() {
 }
 
 #[tokio::test]
+async fn the_login_changes_its_language_too() {
+    visit(locked(), async |page, _| {
+        page.open("#/").await;
+        page.sees("main h1", "Log in").await;
+        page.choose("select[name=language]", "zh").await;
+        page.sees("main h1", "登录").await;
+        page.choose("select[name=language]", "en").await;
+        page.sees("main h1", "Log in").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_keyboard_reaches_everything() {
     visit(Setup::new(), async |page, app| {
         app.as_ref().unwrap().accept_signed(&push("room-1", 1)).await;

@@ -9,6 +9,9 @@ mod app;
 #[path = "../it/http.rs"]
 #[expect(dead_code, reason = "what other tests need of it")]
 mod http;
+#[path = "../it/place.rs"]
+#[expect(dead_code, unused_macros, unused_imports, reason = "what other tests need of it")]
+mod place;
 #[path = "../it/recorder.rs"]
 #[expect(dead_code, reason = "what other tests need of it")]
 mod recorder;
@@ -17,6 +20,7 @@ mod driver;
 mod events;
 mod frame;
 mod hostile;
+mod lists;
 mod overview;
 mod page;
 mod pages;

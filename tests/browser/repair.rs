@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use livehook::secret::Secret;
 
-use crate::app::{Setup, push};
+use crate::app::{Setup, eventually, push};
+use crate::lists::{HOLD, RELEASE};
 use crate::page::{start, visit};
 use crate::recorder::{Act, Recorder};
 
@@ -137,6 +138,76 @@ async fn a_handler_is_paused_and_goes_on() {
         page.press("main", "Resume").await;
         page.sees("main", "running").await;
         app.await_deliveries("done", 1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn secrets_of_a_body_that_is_broken_json_are_covered_until_somebody_asks() {
+    visit(Setup::new(), async |page, app| {
+        let app = app.as_ref().unwrap();
+        app.accept(r#"{"t":1,"sign" : "0123456789abcdef","stream_param":"a=1&txSecret=5f4dcc3b\"","inner":"{\"token\":\"feedface\"}","sign":"cutcut"#)
+            .await;
+        page.open("#/quarantine").await;
+        page.press("tbody tr:first-child", "Look").await;
+        page.sees("dialog pre", "\"t\":1").await;
+        let shown = page.text("dialog pre").await;
+        let secrets = ["0123456789abcdef", "5f4dcc3b", "feedface", "cutcut"];
+        for secret in secrets {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
+        page.press("dialog", "Show secrets").await;
+        for secret in secrets {
+            page.sees("dialog pre", secret).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_delivery_while_somebody_is_at_its_buttons_is_shown_afterwards() {
+    let (recorder, _) = sink();
+    visit(Setup::new().handler("rooms", &recorder), async |page, app| {
+        let app = app.as_ref().unwrap();
+        app.accept_signed(&push("room", 1)).await;
+        let dead = app.await_deliveries("dead", 1).await;
+        let id = dead[0]["event_id"].as_str().unwrap();
+        page.open(&format!("#/events/{id}")).await;
+        page.sees("tbody", "dead").await;
+        page.script("document.querySelector('tbody button').focus()", vec![]).await;
+        app.call(&format!("/api/v1/deliveries/{id}/rooms/drop"), &serde_json::json!({})).await;
+        let asked =
+            "return performance.getEntriesByType('resource').filter(asked => asked.name.endsWith(arguments[0])).length";
+        let asked = async || page.script(asked, vec![id.into()]).await.as_u64().unwrap();
+        let before = asked().await;
+        eventually("it was asked again twice", async || (asked().await > before + 1).then_some(())).await;
+        page.script("document.activeElement.blur()", vec![]).await;
+        page.sees("tbody", "dropped").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hundreds_of_refused_callbacks_come_back_in_steps_that_are_shown() {
+    visit(Setup::new(), async |page, app| {
+        let app = app.as_ref().unwrap();
+        for number in 0..250 {
+            let forged = app.signed(&push("room", number)).replace(&crate::app::sign(app.t()), &"0".repeat(32));
+            app.accept(forged).await;
+        }
+        page.open("#/quarantine").await;
+        page.sees(".count", "The first 50").await;
+        page.script(HOLD, vec!["/quarantine/readmit".into()]).await;
+        page.press(".filters", "Force all").await;
+        page.sees("dialog", "250 callbacks are checked again").await;
+        page.press("dialog", "Force").await;
+        page.sees("main", "0 of 250").await;
+        assert_eq!(page.count("main progress").await, 1);
+        page.script_async(RELEASE, vec![]).await;
+        page.sees("#toasts", "250 readmitted").await;
+        page.sees("main", "Nothing was refused").await;
+        assert_eq!(page.count("main progress").await, 0);
+        assert_eq!(app.metric("livehook_events_received_total{kind=\"stream-push\"}").await, Some(250.0));
     })
     .await;
 }

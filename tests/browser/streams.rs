@@ -7,13 +7,13 @@ use crate::app::{Setup, push};
 use crate::page::visit;
 
 /// A push of a stream that began so many seconds ago.
-fn begun(stream: &str, number: u64, ago: i64) -> Value {
+pub(crate) fn begun(stream: &str, number: u64, ago: i64) -> Value {
     let mut body = push(stream, number);
     body["event_time"] = (SystemClock.now().secs() - ago).into();
     body
 }
 
-fn ended(push: &Value, seconds: i64, errcode: i64) -> Value {
+pub(crate) fn ended(push: &Value, seconds: i64, errcode: i64) -> Value {
     let mut body = push.clone();
     body["event_type"] = 0.into();
     body["event_time"] = (push["event_time"].as_i64().unwrap() + seconds).into();
@@ -99,6 +99,23 @@ async fn a_stream_without_domain_and_app_is_found_too() {
         page.press("tbody", "room-1").await;
         page.sees("h1", "room-1").await;
         page.sees("main", "live").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_name_is_a_place_in_a_path_is_found_too() {
+    visit(Setup::new(), async |page, app| {
+        let app = app.as_ref().unwrap();
+        for (number, name) in ["..", ".", "-", ".-"].into_iter().enumerate() {
+            let mut body = begun(name, number as u64, 60);
+            body["appname"] = "..".into();
+            app.accept_signed(&body).await;
+            page.open("#/streams").await;
+            page.press("tbody", name).await;
+            page.sees("h1", name).await;
+            page.sees("main", &format!("600000000000000000{number}")).await;
+        }
     })
     .await;
 }

@@ -1,10 +1,13 @@
 //! What left comes back: exports and spills.
 
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::process::Stdio;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use crate::service::{KEY, Service, run, run_with, text};
+use crate::service::{KEY, Service, program, run, run_with, text};
 
 fn ids(service: &Service) -> Vec<String> {
     service.list(&["events", "list", "--limit", "1000"]).iter().map(|row| row["id"].to_string()).collect()
@@ -18,6 +21,50 @@ fn spill(stream: &str, key: &str) -> String {
     json!({ "spill": 1, "received_at": "2023-11-14T22:13:21.000Z", "path": "/callbacks", "refusal": null,
         "body_base64": BASE64.encode(body.to_string()) })
     .to_string()
+}
+
+#[test]
+fn an_export_follows_links_and_replaces_nothing_but_files() {
+    let service = Service::start();
+    service.send_signed(&["relay", "--count", "3"]).good();
+    let exported = service.ask(&["events", "export", "--out", "-"]).good();
+    assert_eq!(exported.lines().count(), 3);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let export = |name: &str| service.ask(&["events", "export", "--out", text(&at(name))]);
+
+    std::fs::write(at("old"), "old").unwrap();
+    std::os::unix::fs::symlink("old", at("link")).unwrap();
+    std::os::unix::fs::symlink("new", at("link to nothing")).unwrap();
+    for (link, file) in [("link", "old"), ("link to nothing", "new")] {
+        export(link).good();
+        assert!(at(link).is_symlink(), "{link}");
+        assert_eq!(std::fs::read_to_string(at(file)).unwrap(), exported, "{file}");
+        let mode = std::fs::metadata(at(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+
+    rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let pipe = at("pipe");
+    let read = std::thread::spawn(move || std::fs::read_to_string(pipe).unwrap());
+    export("pipe").good();
+    assert_eq!(read.join().unwrap(), exported);
+    assert!(std::fs::metadata(at("pipe")).unwrap().file_type().is_fifo());
+
+    // Where standard output goes to a file, that file is written to and not replaced: others may hold it, too.
+    let mut output = std::fs::File::create(at("output")).unwrap();
+    let mut command = program();
+    command.args(["events", "export", "--out", "/dev/stdout", "--admin", &service.admin]);
+    assert!(command.stdout(output.try_clone().unwrap()).stderr(Stdio::null()).status().unwrap().success());
+    std::io::Write::write_all(&mut output, b"more").unwrap();
+    assert_eq!(std::fs::read_to_string(at("output")).unwrap(), format!("{exported}more"));
+
+    std::fs::create_dir(at("folder")).unwrap();
+    assert!(export("folder").bad(1).contains("folder is a directory"));
+    assert!(export("missing/file").bad(1).contains("missing/file.part"));
+    let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["folder", "link", "link to nothing", "new", "old", "output", "pipe"]);
 }
 
 #[test]

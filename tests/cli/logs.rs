@@ -77,6 +77,72 @@ retry = {{ max_attempts = 2, min_delay = "10ms", max_delay = "10ms" }}
 }
 
 #[test]
+fn who_tries_tokens_leaves_a_trace_and_no_token() {
+    let service = Service::start_with(&format!("[admin]\ntoken = \"{ADMIN_TOKEN}\"\n"));
+    for number in 0..60 {
+        let guess = format!("Authorization: Bearer guess-{number}\r\n");
+        post(&service.admin, "/api/v1/deliveries/drop", &guess, "{}");
+    }
+    let told = eventually("the sums", || {
+        let log = service.log();
+        let about = |line: &&String| {
+            line.contains("without the admin token were refused")
+                || line.contains("without the admin token was refused")
+        };
+        let lines: Vec<_> = log.iter().filter(about).cloned().collect();
+        let count = |line: &String| serde_json::from_str::<Value>(line).unwrap()["tries"].as_u64().unwrap_or(1);
+        (lines.iter().map(count).sum::<u64>() == 60).then_some(lines)
+    });
+    assert!(told.len() < 60 && told.iter().all(|line| !line.contains("guess-")), "{told:#?}");
+    assert!(told.iter().all(|line| line.contains("WARN")), "{told:#?}");
+    assert!(told.iter().any(|line| line.contains("too-many")), "{told:#?}");
+}
+
+#[test]
+fn what_a_person_decides_for_many_is_told_with_what_was_asked() {
+    let service = Service::start_with("[[handlers]]\nname = \"rooms\"\ntype = \"log\"\n");
+    let decide = |path: &str, body: &str| post(&service.admin, path, "", body);
+    decide("/api/v1/deliveries/drop", r#"{"handler":"rooms","since":"2026-01-31T08:00:00Z","dry_run":true}"#);
+    decide("/api/v1/deliveries/drop", r#"{"handler":"rooms","state":"dead","since":"2026-01-31T08:00:00Z"}"#);
+    decide("/api/v1/replay", r#"{"kind":"relay","stream":"a\nb","until":"2026-01-31T08:00:00Z","handlers":["rooms"]}"#);
+    let line = |message: &str| {
+        let lines = eventually(message, || {
+            let lines: Vec<_> = service.log().into_iter().filter(|line| line.contains(message)).collect();
+            (!lines.is_empty()).then_some(lines)
+        });
+        assert_eq!(lines.len(), 1, "a dry run decides nothing: {lines:#?}");
+        lines[0].clone()
+    };
+    let decided = line("deliveries decided by a person");
+    for named in
+        [r#""verdict":"Drop""#, r#""handler":"rooms""#, r#""state":"dead""#, r#""since":"2026-01-31T08:00:00.000Z""#]
+    {
+        assert!(decided.contains(named), "{named}: {decided}");
+    }
+    let begun = line("replay begun by a person");
+    for named in [r#""kind":"relay""#, r#""stream":"a\nb""#, r#""until":"2026-01-31T08:00:00.000Z""#, "rooms"] {
+        assert!(begun.contains(named), "{named}: {begun}");
+    }
+    assert!(!begun.contains("since") && !begun.contains("domain"), "what was not asked is not named: {begun}");
+}
+
+#[test]
+fn an_expression_that_fails_is_told_in_sum_and_without_what_the_event_holds() {
+    let handler = "[[handlers]]\nname = \"odd\"\ntype = \"log\"\nlevel = \"trace\"\nwhen = 'data.stream_param > 5'\n";
+    let service = Service::start_with(&format!("[signature]\nkey = \"{KEY}\"\n{handler}"));
+    service.send_signed(&["stream-push", "--count", "60", "--set", &format!("stream_param={PARAM}")]).good();
+    let told = eventually("the sums", || {
+        let log = service.log();
+        let about = |line: &&String| line.contains("`when` came to no result");
+        let count = |line: &String| serde_json::from_str::<Value>(line).unwrap()["events"].as_u64().unwrap_or(1);
+        let lines: Vec<_> = log.iter().filter(about).cloned().collect();
+        (lines.iter().map(count).sum::<u64>() == 60).then_some(lines)
+    });
+    assert!(told.len() < 60 && told.iter().all(|line| !line.contains(PARAM)), "{told:#?}");
+    assert!(told[0].contains("does not take values of these types") && told[0].contains("\"odd\""), "{}", told[0]);
+}
+
+#[test]
 fn a_dead_sink_is_told_in_sum() {
     let bad = sink("503 Service Unavailable");
     let config = format!("[signature]\nkey = \"{KEY}\"\n{}", http("bad", &bad));

@@ -13,6 +13,17 @@ const SIGN: &str = "db6025d933be0dac8829ed47217446e1";
 const NOBODY: &str = "http://127.0.0.1:1";
 
 #[test]
+fn a_store_that_is_none_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.toml");
+    std::fs::write(&config, format!("store.url = \"sqlite:{}\"", dir.path().join("odd.db").display())).unwrap();
+    std::fs::write(dir.path().join("odd.db"), "no database, but long enough to be taken for one. ".repeat(100))
+        .unwrap();
+    let said = run(&["streams", "rebuild", "--config", text(&config)]).bad(1);
+    assert!(said.contains("odd.db cannot be opened"), "{said}");
+}
+
+#[test]
 fn every_command_has_help() {
     for command in [
         "",

@@ -1,7 +1,7 @@
 //! The admin API, from a terminal.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
@@ -130,6 +130,26 @@ fn deliveries_are_listed_retried_and_dropped() {
 }
 
 #[test]
+fn a_mistyped_name_decides_nothing_and_is_no_success() {
+    let service = failing();
+    service.send_signed(&["stream-push", "--count", "2"]).good();
+    let all_are_there = || service.list(&["deliveries", "list"]).len() == 2;
+    eventually("the deliveries", || all_are_there().then_some(()));
+    let states =
+        || -> Vec<_> { service.list(&["deliveries", "list"]).iter().map(|row| row["state"].clone()).collect() };
+    assert!(service.ask(&["deliveries", "drop", "--handler", "rooom"]).bad(1).contains("there is no handler `rooom`"));
+    for format in ["text", "json"] {
+        let listed = service.ask(&["deliveries", "list", "--handler", "rooom", "--format", format]);
+        assert!(listed.bad(1).contains("there is no handler `rooom`"));
+    }
+    assert!(service.list(&["deliveries", "list", "--handler", "bad", "--state", "dropped"]).is_empty());
+    for name in ["", ".", ".."] {
+        assert!(service.ask(&["deliveries", "drop", name, name]).bad(1).contains("there is nothing of the name"));
+    }
+    assert!(states().iter().all(|state| state != "dropped"), "{:?}", states());
+}
+
+#[test]
 fn handlers_are_listed_paused_and_resumed() {
     let service = failing();
     let rows = || service.ask(&["handlers", "list", "--format", "json"]).json();
@@ -179,6 +199,7 @@ fn a_replay_is_ended_by_an_interrupt_or_by_its_number() {
     let mut slow = slow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let replays = || service.ask(&["replay", "--list", "--format", "json"]).json()["replays"].clone();
     eventually("it runs", || (replays()[0]["replayed"].as_u64() >= Some(1)).then_some(()));
+    eventually("it heeds an interrupt", || catches_interrupts(&slow).then_some(()));
     rustix::process::kill_process(rustix::process::Pid::from_child(&slow), rustix::process::Signal::INT).unwrap();
     let mut said = String::new();
     slow.stdout.take().unwrap().read_to_string(&mut said).unwrap();
@@ -192,6 +213,13 @@ fn a_replay_is_ended_by_an_interrupt_or_by_its_number() {
     assert_eq!(states, ["cancelled", "cancelled"]);
 }
 
+/// Whether a signal would be handled that otherwise ends the program: the second bit of those it catches.
+fn catches_interrupts(program: &Child) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & 2 > 0
+}
+
 #[test]
 fn refused_callbacks_are_shown_and_readmitted() {
     let service = Service::start();
@@ -203,13 +231,38 @@ fn refused_callbacks_are_shown_and_readmitted() {
     let shown = service.ask(&["quarantine", "show", &first]).good();
     assert!(shown.contains("reason       signature-mismatch") && shown.contains("record_file_id"), "{shown}");
     let again = service.ask(&["quarantine", "readmit", &first]);
-    assert!(again.out.contains("0 readmitted, 1 refused") && again.bad(1).contains("--force"));
+    assert!(again.out.contains("0 readmitted, 1 refused") && again.bad(1).contains("--force admits"));
     assert!(service.ask(&["quarantine", "readmit", &first, "--force"]).good().contains("1 readmitted, 0 refused"));
     let rest = ["quarantine", "readmit", "--reason", "signature-mismatch", "--force", "--format", "json"];
     assert_eq!(service.ask(&rest).json()["readmitted"], 2);
     assert!(service.list(&["quarantine", "list"]).is_empty());
     assert_eq!(service.list(&["events", "list", "--verification", "forced"]).len(), 3);
     assert!(service.ask(&["quarantine", "show", "99"]).bad(1).contains("there is no refused callback"));
+}
+
+#[test]
+fn what_no_force_can_admit_is_said_so() {
+    let service = Service::start();
+    let file = service.path("odd");
+    std::fs::write(&file, "{").unwrap();
+    service.send(&["unknown", "--body", file.to_str().unwrap()]).good();
+    let [force, reason] = ["--force", "--reason=malformed-json"];
+    for args in [&["--all", force][..], &[reason], &[reason, force]] {
+        let said = service.ask(&[&["quarantine", "readmit"], args].concat()).bad(1);
+        assert!(said.contains("can never be admitted") && !said.contains("--force"), "{args:?}: {said}");
+    }
+    let said = service.ask(&["quarantine", "readmit", "--all"]).bad(1);
+    assert!(said.contains("can never be admitted") && said.contains("--force admits"), "{said}");
+}
+
+#[test]
+fn hundreds_of_refused_callbacks_are_readmitted_and_added_up() {
+    let service = Service::start();
+    service.send_signed(&["recording", "--forge", "--count", "250"]).good();
+    let refused = service.ask(&["quarantine", "readmit", "--all"]);
+    assert!(refused.out.contains("0 readmitted, 250 refused"), "{}", refused.out);
+    assert!(service.ask(&["quarantine", "readmit", "--all", "--force"]).good().contains("250 readmitted, 0 refused"));
+    assert!(service.list(&["quarantine", "list"]).is_empty());
 }
 
 #[test]
@@ -234,6 +287,15 @@ fn health_is_asked_of_url_and_configuration() {
     configured.arg("healthcheck").env("LIVEHOOK_ADMIN__LISTEN", format!("0.0.0.0:{port}"));
     configured.env("LIVEHOOK_ADMIN__TOKEN", "any");
     assert!(configured.output().unwrap().status.success());
+}
+
+#[test]
+fn an_example_of_a_url_has_the_port_that_is_meant() {
+    for (command, port) in [(["send", "relay", "--to", "foo"], "8080"), (["events", "list", "--admin", "foo"], "9090")]
+    {
+        let err = run(&command).bad(2);
+        assert!(err.contains(&format!("http://127.0.0.1:{port}")), "{err}");
+    }
 }
 
 #[test]

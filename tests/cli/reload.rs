@@ -199,6 +199,40 @@ fn a_faulty_file_stays_out_and_every_fault_is_in_the_log() {
 }
 
 #[test]
+fn a_file_that_was_emptied_takes_nothing_away() {
+    let service = Service::start();
+    for left in ["", " \n\n", "# livehook\n"] {
+        let now = after(&service, || {
+            std::fs::write(service.path("c.toml"), left).unwrap();
+            service.hang_up();
+        });
+        assert_eq!(now["successful"], false, "{left:?}: {now}");
+        let fault = now["faults"][0].as_str().unwrap();
+        assert!(fault.contains("c.toml: sets no key any more"), "{fault}");
+    }
+    eventually("said", || service.log().concat().contains("sets no key any more").then_some(()));
+    service.send(&["stream-push", "--key", "another1"]).good();
+    assert_eq!(service.list(&["quarantine", "list"]).len(), 1, "the key is asked for as before");
+    reload(&service, &format!("signature.key = \"{KEY}\"\n"));
+}
+
+#[test]
+fn a_reload_that_takes_key_token_or_work_away_says_which() {
+    let rooms = "[[handlers]]\nname = \"rooms\"\ntype = \"exec\"\ncommand = [\"/bin/false\"]\n";
+    let service = Service::start_with(&format!("signature.key = \"{KEY}\"\nadmin.token = \"sesame\"\n{rooms}"));
+    service.send_signed(&["stream-push"]).good();
+    rewrite(&service, "");
+    service.hang_up();
+    let warned = |word: &str| {
+        eventually(word, || service.log().into_iter().find(|line| line.contains(word) && line.contains("WARN")))
+    };
+    warned("no callback key");
+    warned("no admin token");
+    let left: Value = serde_json::from_str(&warned("has left the configuration")).unwrap();
+    assert_eq!((&left["handler"], &left["pending"], &left["dead"]), (&"rooms".into(), &1.into(), &0.into()), "{left}");
+}
+
+#[test]
 fn the_environment_wins_over_a_file_that_was_read_again() {
     let service = Service::start();
     // Its address comes from the environment.

@@ -49,6 +49,18 @@ fn streams_are_listed_shown_and_made_anew() {
 }
 
 #[test]
+fn a_stream_is_shown_by_its_very_name() {
+    let service = Service::start();
+    for name in ["ab", r"a\tb", r"a\nb", "a/b", "a%09b"] {
+        service.send_signed(&["stream-push", "--set", &format!("stream_id=\"{name}\"")]).good();
+    }
+    for name in ["ab", "a\tb", "a\nb", "a/b", "a%09b"] {
+        let shown = ["streams", "show", "push.example.com", "live", name, "--format", "json"];
+        assert_eq!(service.ask(&shown).json()["stream"], name);
+    }
+}
+
+#[test]
 fn streams_are_made_anew_while_the_service_is_stopped() {
     let service = Service::start();
     play(&service, "room-a", 7, true);

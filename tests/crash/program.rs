@@ -32,14 +32,15 @@ impl Place {
         place
     }
 
-    /// Writes the configuration: `keys` are lines with the whole name of a key each. Unless they say so, a stop takes no
-    /// longer than it must, and nothing is spilled because a machine is slow.
+    /// Writes the configuration: `keys` are lines with the whole name of a key each. Unless they say so, the store is a file,
+    /// a stop takes no longer than it must, and nothing is spilled because a machine is slow.
     pub(crate) fn configure(&self, keys: &str, handlers: &str) {
-        let usual = [("server.drain_delay", "0s"), ("ack.deadline", "19s")].into_iter();
+        let store = format!("sqlite:{DATABASE}");
+        let usual = [("server.drain_delay", "0s"), ("ack.deadline", "19s"), ("store.url", &store)].into_iter();
         let usual = usual.filter(|(key, _)| !keys.contains(key)).map(|(key, value)| format!("{key} = {value:?}\n"));
         let usual: String = usual.collect();
         let text = format!(
-            "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nstore.url = \"sqlite:{DATABASE}\"\n\
+            "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\n\
              signature.key = \"{KEY}\"\nlog.level = \"warn,livehook::app=info\"\nlog.format = \"json\"\n\
              {usual}{keys}\n{handlers}"
         );
@@ -132,7 +133,7 @@ impl Program {
         program
     }
 
-    fn spawn_as(mut command: Command) -> Self {
+    pub(crate) fn spawn_as(mut command: Command) -> Self {
         let begun = Instant::now();
         let mut child = command.arg("serve").stdout(Stdio::null()).spawn().unwrap();
         let pipe = BufReader::new(child.stderr.take().unwrap());
@@ -161,7 +162,11 @@ impl Program {
 
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -246,7 +251,7 @@ pub(crate) fn import(place: &Place, file: &Path) -> Command {
 }
 
 /// The program with its place and nothing else of this process's environment.
-fn command(place: &Place) -> Command {
+pub(crate) fn command(place: &Place) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_livehook"));
     command.env_clear().current_dir(place.path("")).env("LIVEHOOK_CONFIG", CONFIG);
     command.stdin(Stdio::null()).stderr(Stdio::piped());

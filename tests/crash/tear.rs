@@ -283,7 +283,7 @@ async fn bear(place: &Place, answered: &[Answered]) {
     if !program.is_ready().await {
         let ended = program.ended();
         let said = String::from_utf8_lossy(&ended.said);
-        assert!(ended.status.code() == Some(1) && said.contains("the store cannot be opened"), "{said}");
+        assert!(ended.status.code() == Some(1) && said.contains(" cannot be opened: "), "{said}");
         return;
     }
     let page = program.try_get("/api/v1/events?limit=1000").await.unwrap();

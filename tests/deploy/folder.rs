@@ -85,7 +85,8 @@ pub(crate) fn of_image(variable: &str) -> String {
 #[track_caller]
 pub(crate) fn assert_commands_exist(name: &str, text: &str, at_least: usize) {
     let quoted = text.split('`').skip(1).step_by(2);
-    let commands = quoted.chain(text.lines()).filter_map(|part| part.trim_start().strip_prefix("livehook "));
+    let parts = quoted.chain(text.lines()).map(|part| part.trim_start().trim_start_matches("sudo "));
+    let commands = parts.filter_map(|part| part.strip_prefix("livehook "));
     let mut count = 0;
     for command in commands {
         let words: Vec<&str> = command.split_whitespace().collect();

@@ -9,6 +9,9 @@ mod app;
 #[path = "../it/http.rs"]
 #[expect(dead_code, reason = "made for more tests than these")]
 mod http;
+#[path = "../it/place.rs"]
+#[expect(dead_code, unused_macros, unused_imports, reason = "made for more tests than these")]
+mod place;
 #[path = "../it/recorder.rs"]
 #[expect(dead_code, reason = "made for more tests than these")]
 mod recorder;

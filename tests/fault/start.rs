@@ -22,7 +22,10 @@ async fn for_every_operation(made: impl AsyncFn() -> Rig) {
             Err(error) => {
                 refusals += 1;
                 let said = error.to_string();
-                assert!(said.starts_with("the store cannot be opened: "), "operation {n}: {said}");
+                assert!(
+                    said.starts_with("the store ") && said.contains(" cannot be opened: "),
+                    "operation {n}: {said}"
+                );
             }
         }
         takes_events(rig.setup()).await;

@@ -117,6 +117,11 @@ async fn what_is_not_understood_is_a_400_that_says_so() {
     ] {
         assert_problem(&app.get(&format!("/api/v1{target}")).await, 400);
     }
+    let too_late = app.get("/api/v1/events?since=9999-12-31T23:59:59Z").await;
+    assert_problem(&too_late, 400);
+    let last = "/api/v1/events?since=9999-12-30T22:00:00Z";
+    assert_eq!(app.get(last).await.status, 200);
+    assert!(too_late.text().contains("the last is 9999-12-30T22:00:00Z"), "{}", too_late.text());
     for body in
         [json!({"handler": 5}), json!({"state": "lost"}), json!({"since": "x"}), json!({"dry": true}), json!([1])]
     {
@@ -126,6 +131,25 @@ async fn what_is_not_understood_is_a_400_that_says_so() {
     }
     let broken = request("POST", "/api/v1/deliveries/drop", &[("Content-Type", "application/json")], b"{");
     assert_problem(&ask(app.admin, &broken).await, 400);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_decides_nothing_and_who_means_all_says_so() {
+    let app = Setup::new().handler("rooms", &Recorder::with(|_, _| Act::Permanent)).start().await;
+    app.accept_signed(&push("room", 1)).await;
+    app.await_deliveries("dead", 1).await;
+    for target in ["/deliveries/drop", "/deliveries/retry", "/replay", "/quarantine/readmit"] {
+        for body in ["", " \n"] {
+            let headers = [("Content-Type", "application/json")];
+            let target = format!("/api/v1{target}");
+            let answer = ask(app.admin, &request("POST", &target, &headers, body.as_bytes())).await;
+            assert_problem(&answer, 400);
+            assert!(answer.text().contains("`{}`"), "{}", answer.text());
+        }
+    }
+    assert_eq!(app.deliveries("dead").await.len(), 1);
+    assert_eq!(app.call("/api/v1/deliveries/drop", &json!({})).await.json(), json!({"matched": 1, "changed": 1}));
     app.finish().await;
 }
 
@@ -226,11 +250,26 @@ async fn many_deliveries_are_decided_at_once_or_only_counted() {
     assert_eq!(app.deliveries("dead").await.len(), 6, "a dry run changes nothing");
     assert_eq!(decide("drop", json!({"handler": "dead", "since": since})).await, counts(3, 3));
     assert_eq!(decide("drop", json!({"handler": "dead"})).await, counts(6, 3), "three were dropped already");
-    assert_eq!(decide("drop", json!({"handler": "nobody"})).await, counts(0, 0));
     assert_eq!(decide("retry", json!({"state": "dropped", "until": since})).await, counts(3, 3));
     app.await_deliveries("dead", 3).await;
     assert_eq!(app.deliveries("dropped").await.len(), 3);
     assert_eq!(decide("drop", json!({"handler": "slow", "state": "pending"})).await, counts(6, 6));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_nobody_knows_is_no_choice() {
+    let app = Setup::new().handler("rooms", &Recorder::new()).start().await;
+    for verdict in ["retry", "drop"] {
+        let target = format!("/api/v1/deliveries/{verdict}");
+        for dry_run in [true, false] {
+            let answer = app.call(&target, &json!({"handler": "rooom", "dry_run": dry_run})).await;
+            assert_problem(&answer, 404);
+            assert!(answer.text().contains("`rooom`"), "{}", answer.text());
+            let answer = app.call(&target, &json!({"handler": "rooms", "dry_run": dry_run})).await;
+            assert_eq!(answer.json(), json!({"matched": 0, "changed": 0}));
+        }
+    }
     app.finish().await;
 }
 
@@ -271,4 +310,15 @@ async fn deliveries_are_listed_by_handler_and_state_page_by_page() {
     let event = app.json(&format!("/api/v1/events/{}", row["event_id"].as_str().unwrap())).await;
     assert_eq!(event["deliveries"].as_array().unwrap().len(), 2);
     app.finish().await;
+}
+
+crate::place::also_on_postgres! {
+    events_are_listed_newest_first_by_every_filter,
+    pages_follow_each_other_without_gap_while_events_arrive,
+    what_is_not_understood_is_a_400_that_says_so,
+    what_is_not_there_is_404_and_what_takes_another_method_405,
+    with_a_token_only_its_bearer_gets_in,
+    no_web_page_of_others_drives_it,
+    many_deliveries_are_decided_at_once_or_only_counted,
+    deliveries_are_listed_by_handler_and_state_page_by_page,
 }

@@ -14,11 +14,11 @@ use livehook::secret::Secret;
 use livehook::signature::{self, Key};
 use livehook::{Config, Server};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::http::{Connection, Response, ask, request};
+use crate::place::Place;
 use crate::recorder::Recorder;
 
 pub(crate) const KEY: &str = "abc123";
@@ -76,22 +76,22 @@ pub(crate) struct Setup {
     pub(crate) spills: Arc<Spills>,
     clock: ManualClock,
     handlers: Vec<(Policy, Recorder)>,
-    directory: Arc<TempDir>,
+    directory: Arc<Place>,
 }
 
 impl Setup {
     /// One key, no handlers, no delay at the end.
     pub(crate) fn new() -> Self {
-        Self::at(Arc::new(tempfile::tempdir().unwrap()))
+        Self::at(Arc::new(Place::new()))
     }
 
-    fn at(directory: Arc<TempDir>) -> Self {
+    fn at(directory: Arc<Place>) -> Self {
         let mut config = Config::default();
         config.handlers.clear();
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.admin.listen = config.server.listen;
         config.server.drain_delay = Duration::ZERO;
-        config.store.url = format!("sqlite:{}", directory.path().join("livehook.db").display());
+        config.store.url = directory.url();
         config.signature.keys = vec![Key { name: "main".to_owned(), key: Secret::new(KEY), domains: Vec::new() }];
         let clock = ManualClock::new(START);
         Self { config, spills: Arc::default(), clock, handlers: Vec::new(), directory }
@@ -153,7 +153,7 @@ pub(crate) struct TestApp {
     pub(crate) spills: Arc<Spills>,
     pub(crate) reloader: livehook::Reloader,
     config: Config,
-    directory: Arc<TempDir>,
+    directory: Arc<Place>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinSet<Result<(), livehook::RunError>>,
     finished: bool,

@@ -122,3 +122,11 @@ async fn a_relay_is_placed_by_where_it_pushes() {
     assert_eq!(event["cloudevent"]["source"], "/css/h.example/my%20app");
     app.finish().await;
 }
+
+crate::place::also_on_postgres! {
+    every_route_takes_any_event_and_notes_its_path_without_query,
+    other_methods_are_405_and_name_the_one_allowed,
+    other_paths_are_404_and_nothing_is_kept_of_them,
+    the_content_type_is_not_insisted_on,
+    a_relay_is_placed_by_where_it_pushes,
+}

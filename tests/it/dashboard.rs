@@ -112,6 +112,22 @@ async fn a_login_ends_by_itself_by_hand_and_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_token_that_comes_back_brings_no_former_login_with_it() {
+    let app = locked().await;
+    let former = cookie(&log_in(&app, TOKEN).await);
+    for token in ["another", TOKEN] {
+        app.clock.advance(Duration::from_secs(1));
+        app.reload(|config| config.admin.token = Some(Secret::new(token))).await.unwrap();
+        assert_eq!(events(&app, &former).await, 401, "{token}");
+    }
+    let present = cookie(&log_in(&app, TOKEN).await);
+    assert_eq!(events(&app, &present).await, 200);
+    app.reload(|config| config.server.body_limit += 1).await.unwrap();
+    assert_eq!(events(&app, &present).await, 200, "the token is the same");
+    app.leave().await;
+}
+
+#[tokio::test]
 async fn a_login_writes_only_for_our_own_pages() {
     let app = locked().await;
     let cookie = cookie(&log_in(&app, TOKEN).await);

@@ -438,3 +438,24 @@ async fn copies_are_delivered_once() {
     assert_eq!(recorder.calls().len(), 1);
     app.finish().await;
 }
+
+crate::place::also_on_postgres! {
+    events_of_a_stream_arrive_one_at_a_time_in_the_order_of_storing,
+    a_failing_head_holds_back_its_own_stream_only,
+    without_order_nobody_waits_and_concurrency_is_bounded,
+    what_waits_for_nobody_is_tried_again_when_its_time_has_come,
+    events_that_name_no_stream_wait_for_none,
+    the_same_stream_name_elsewhere_is_another_stream,
+    an_attempt_that_takes_too_long_or_panics_is_made_again,
+    nothing_is_tried_again_before_its_time,
+    attempts_run_out_and_a_dead_delivery_holds_nobody_back,
+    dead_deliveries_are_retried_with_a_fresh_allowance_or_dropped,
+    a_delivery_dropped_in_hand_is_not_doubled_and_its_stream_waits_for_the_attempt,
+    what_is_dropped_before_its_attempt_begins_is_not_attempted,
+    retrying_what_is_in_hand_does_not_double_it,
+    a_retry_during_the_last_attempt_still_gives_a_fresh_allowance,
+    handlers_get_what_they_asked_for,
+    a_handler_that_fails_half_the_time_gets_everything_in_order_under_one_id,
+    a_stuck_handler_is_nobody_elses_trouble,
+    copies_are_delivered_once,
+}

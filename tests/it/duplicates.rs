@@ -146,3 +146,13 @@ async fn a_copy_after_a_restart_is_still_a_copy() {
     assert_eq!(app.only_event().await["duplicates"], 1);
     app.finish().await;
 }
+
+crate::place::also_on_postgres! {
+    a_retry_is_counted_and_not_stored_or_delivered_again,
+    any_other_difference_makes_another_event,
+    repeated_members_are_compared_in_their_order,
+    a_namesake_with_other_content_is_kept_and_says_so,
+    copies_at_the_same_moment_are_one_event,
+    a_forged_copy_does_not_shadow_the_real_event,
+    a_copy_after_a_restart_is_still_a_copy,
+}

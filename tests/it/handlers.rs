@@ -1,4 +1,25 @@
-//! Handlers: how they stand, and what pausing one does.
+//! Handlers: how they stand, and what pausing one does. Those that speak to other systems are in modules of their own.
+
+#[cfg(feature = "amqp")]
+mod amqp;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod certificates;
+#[cfg(feature = "chat")]
+mod chat;
+#[cfg(feature = "kafka")]
+mod gate;
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod process;
+#[cfg(feature = "redis")]
+mod redis;
+mod servers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +32,7 @@ use crate::app::{Setup, TestApp, eventually, push};
 use crate::recorder::{Act, Recorder};
 
 /// What the API says of a handler.
-async fn handler(app: &TestApp, name: &str) -> Value {
+pub(crate) async fn handler(app: &TestApp, name: &str) -> Value {
     let all = app.json("/api/v1/handlers").await;
     all.as_array().unwrap().iter().find(|row| row["name"] == name).cloned().unwrap_or_default()
 }
@@ -120,4 +141,12 @@ async fn a_handler_that_has_left_is_listed_while_it_leaves_something_behind() {
     app.call("/api/v1/deliveries/drop", &json!({"handler": "gone"})).await;
     assert_eq!(handler(&app, "gone").await, Value::Null);
     app.finish().await;
+}
+
+crate::place::also_on_postgres! {
+    handlers_are_listed_with_what_waits_and_how_it_went,
+    a_later_success_clears_the_last_error_and_a_restart_keeps_both,
+    a_paused_handler_gets_nothing_until_it_is_resumed_even_after_a_restart,
+    attempts_in_hand_end_when_their_handler_is_paused_and_those_not_begun_go_back,
+    a_handler_that_has_left_is_listed_while_it_leaves_something_behind,
 }

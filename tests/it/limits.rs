@@ -102,6 +102,35 @@ async fn the_connection_that_waited_longest_makes_room() {
 }
 
 #[tokio::test]
+async fn fewer_places_take_effect_at_once_and_interrupt_nobody() {
+    let app = limited(|server| server.max_connections = 64).await;
+    let body = app.signed(&push("room", 1));
+    let callback = request("POST", "/callbacks", &[], body.as_bytes());
+    let mut sending = app.connect().await;
+    sending.send(&callback[..callback.len() / 2]).await;
+    let mut used = app.connect().await;
+    used.send(&callback).await;
+    assert_answered(&used.response().await.unwrap());
+    let silent = join_all((0..40).map(|_| app.connect())).await;
+    let mut last = app.connect().await;
+    last.send(&callback).await;
+    assert_answered(&last.response().await.unwrap());
+    app.reload(|config| config.server.max_connections = 1).await.unwrap();
+    // Nobody new comes, for whom they would have to make room.
+    for mut connection in silent {
+        connection.closed().await;
+    }
+    used.closed().await;
+    sending.send(&callback[callback.len() / 2..]).await;
+    let answer = sending.response().await.unwrap();
+    assert_answered(&answer);
+    sending.closed().await;
+    last.send(&callback).await;
+    assert_answered(&last.response().await.unwrap());
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn many_more_senders_than_places_are_all_answered() {
     let app = limited(|server| server.max_connections = 4).await;
     let silent = join_all((0..8).map(|_| app.connect())).await;

@@ -30,6 +30,9 @@ async fn every_metric_there_is_starts_at_zero_with_its_known_labels() {
     for name in ["queue_depth", "queue_oldest_timestamp_seconds", "dead_letters", "handler_duration_seconds_count"] {
         expected.push(format!("{name}{{handler=\"rooms\"}}"));
     }
+    for reason in ["missing", "token", "too-many"] {
+        expected.push(format!("admin_refused_total{{reason=\"{reason}\"}}"));
+    }
     expected.push("store_append_duration_seconds_count".to_owned());
     for name in expected {
         assert!(text.lines().any(|line| line == format!("livehook_{name} 0")), "{name}\n{text}");
@@ -85,4 +88,10 @@ async fn first_copies_refusals_lag_and_depth_are_told() {
     assert_eq!(metric("queue_oldest_timestamp_seconds{handler=\"rooms\"}").await, Some(1_703_128_357.0));
     assert_eq!(metric("store_append_duration_seconds_count").await, Some(4.0));
     app.leave().await;
+}
+
+crate::place::also_on_postgres! {
+    every_metric_there_is_starts_at_zero_with_its_known_labels,
+    requests_are_counted_by_the_pattern_of_their_route,
+    first_copies_refusals_lag_and_depth_are_told,
 }

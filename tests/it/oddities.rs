@@ -130,3 +130,12 @@ async fn nesting_of_any_depth_costs_no_stack() {
     assert_eq!((app.events().await.len(), app.refused().await.len()), (2, 1));
     app.finish().await;
 }
+
+crate::place::also_on_postgres! {
+    numbers_that_are_no_kind_of_ours_are_unknown_and_kept,
+    digits_and_types_are_kept_as_they_were_sent,
+    what_differs_from_the_documentation_is_told_as_drift,
+    strange_text_comes_back_as_it_was,
+    the_source_is_a_uri_reference_whatever_the_names_hold,
+    nesting_of_any_depth_costs_no_stack,
+}

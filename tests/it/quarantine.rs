@@ -6,7 +6,8 @@ use livehook::secret::Secret;
 use livehook::signature::Key;
 use serde_json::{Value, json};
 
-use crate::app::{START, Setup, TestApp, push, signed_at};
+use crate::app::{KEY, START, Setup, TestApp, eventually, push, signed_at};
+use crate::http::{Connection, request};
 use crate::recorder::Recorder;
 
 async fn readmit(app: &TestApp, id: &Value, body: Value) -> Value {
@@ -149,4 +150,92 @@ async fn a_flood_of_one_reason_pushes_out_itself() {
     app.accept("nonsense").await;
     assert_eq!(app.refused().await.len(), 10, "the bound holds after a restart");
     app.finish().await;
+}
+
+/// A service with so many callbacks of one stream that were refused for want of a key it has by now.
+async fn refused_for_a_key(count: u64) -> TestApp {
+    let app = Setup::new().configured(|config| config.signature.keys[0].key = Secret::new("other")).start().await;
+    for number in 0..count {
+        app.accept_signed(&push("room", number)).await;
+    }
+    app.leave().await.configured(|config| config.signature.keys[0].key = Secret::new(KEY)).start().await
+}
+
+/// Sequences of the events, those stored first coming first.
+async fn stored(app: &TestApp) -> Vec<String> {
+    let page = app.json("/api/v1/events?limit=1000").await;
+    let events = page["events"].as_array().unwrap();
+    events.iter().rev().map(|event| event["sequence"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn held(app: &TestApp) -> u64 {
+    app.json("/api/v1/stats").await["quarantine"]["total"].as_u64().unwrap()
+}
+
+/// Waits until more than one callback waits for the store.
+async fn several_wait(app: &TestApp) {
+    eventually("several wait for one sync", async || {
+        (app.json("/api/v1/stats").await["queue"]["waiting"].as_u64().unwrap() > 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_are_looked_at_together_and_stored_in_their_order() {
+    let app = refused_for_a_key(150).await;
+    let lock = app.stranger();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let everything = json!({});
+    let (all, ()) = tokio::join!(app.call("/api/v1/quarantine/readmit", &everything), async {
+        several_wait(&app).await;
+        drop(lock);
+    });
+    assert_eq!(all.json(), outcome(150, 0));
+    let order: Vec<_> =
+        (0..150_u64).map(|number| push("room", number)["sequence"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(stored(&app).await, order, "delivery in order needs the order of receipt");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn those_that_are_named_are_looked_at_and_no_others() {
+    let app = refused_for_a_key(5).await;
+    let items = app.refused().await;
+    let ids: Vec<_> = [3, 1].map(|at: usize| items[at]["id"].clone()).into();
+    let readmit = async |body: Value| app.call("/api/v1/quarantine/readmit", &body).await;
+    assert_eq!(readmit(json!({"ids": ids})).await.json(), outcome(2, 0));
+    assert_eq!(readmit(json!({"ids": ids})).await.json(), outcome(0, 0), "they are gone");
+    assert_eq!(held(&app).await, 3);
+    let too_many = vec!["1"; 1001];
+    for bad in
+        [json!({"ids": []}), json!({"ids": ["x"]}), json!({"ids": too_many}), json!({"ids": ids, "reason": "empty"})]
+    {
+        assert_eq!(readmit(bad.clone()).await.status, 400, "{bad}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_leaves_the_rest_in_quarantine() {
+    let app = refused_for_a_key(150).await;
+    let lock = app.stranger();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut caller = Connection::open(app.admin).await;
+    caller.send(&request("POST", "/api/v1/quarantine/readmit", &[("Content-Type", "application/json")], b"{}")).await;
+    several_wait(&app).await;
+    drop((caller, lock));
+    eventually("what was begun is stored", async || (stored(&app).await.len() > 1).then_some(())).await;
+    let left = app.call("/api/v1/quarantine/readmit", &json!({})).await.json();
+    assert_eq!((&left["refused"], held(&app).await), (&json!(0), 0));
+    assert_eq!(stored(&app).await.len(), 150, "each once");
+    app.finish().await;
+}
+
+crate::place::also_on_postgres! {
+    the_list_tells_what_and_why_and_pages_newest_first,
+    a_new_key_lets_in_what_it_signed_as_of_its_receipt,
+    what_lacked_the_token_passes_when_there_is_none_any_more_or_by_force,
+    force_makes_no_event_of_what_is_none,
+    a_flood_of_one_reason_pushes_out_itself,
+    those_that_are_named_are_looked_at_and_no_others,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use livehook::clock::{Clock, SystemClock};
 use livehook::config::Fault;
 use livehook::dispatch::{Dispatcher, Subscriber};
-use livehook::handler::{Order, Policy, Settings, Target, file};
+use livehook::handler::{Order, Policy, Settings, Target, exec, file};
 use livehook::intake::{Callback, Intake, Receipt};
 use livehook::secret::Secret;
 use livehook::signature::{self, Key, LegacyHeaders};
@@ -171,6 +171,12 @@ fn lines(path: &std::path::Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
+/// One that fails, and is tried again.
+fn failing(name: &str) -> Settings {
+    let settings = exec::Settings { command: vec!["/bin/false".to_owned()], env: Vec::new() };
+    Settings { policy: Policy::new(name), target: Target::Exec(settings) }
+}
+
 async fn readmitted(app: &TestApp, reason: &str) -> u64 {
     let refused = app.refused().await;
     refused.iter().filter(|item| item["reason"] == reason).count() as u64
@@ -234,6 +240,23 @@ async fn handlers_come_change_and_go() {
     eventually("delivered", async || (own.done().len() == 4).then_some(())).await;
     assert_eq!((lines(&one), lines(&two)), (1, 1), "each event went to the handler of its time");
     assert_eq!(depth().await, None);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_owed_to_a_handler_that_has_left_stays_in_the_metrics_until_it_is_dropped() {
+    let app = TestApp::start().await;
+    app.reload(|config| config.handlers = vec![failing("gone")]).await.unwrap();
+    app.accept_signed(&push("room", 1)).await;
+    app.reload(|config| config.handlers.clear()).await.unwrap();
+    let of_gone = async |name: &str| app.metric(&format!("livehook_{name}{{handler=\"gone\"}}")).await;
+    assert_eq!((of_gone("queue_depth").await, of_gone("dead_letters").await), (Some(1.0), Some(0.0)));
+    assert!(of_gone("queue_oldest_timestamp_seconds").await.is_some_and(|moment| moment > 0.0));
+    let many = json!({"handler": "gone", "state": "pending"});
+    assert_eq!(app.call("/api/v1/deliveries/drop", &many).await.json()["changed"], 1);
+    for name in ["queue_depth", "dead_letters", "queue_oldest_timestamp_seconds"] {
+        assert_eq!(of_gone(name).await, None, "{name}");
+    }
     app.finish().await;
 }
 

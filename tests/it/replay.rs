@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use livehook::event::Kind;
+use livehook::handler::when::When;
 use livehook::handler::{Filter, Policy};
 use serde_json::{Value, json};
 
@@ -162,6 +163,27 @@ async fn filters_of_a_handler_hold_for_replays_too() {
 }
 
 #[tokio::test]
+async fn an_expression_of_a_handler_holds_for_replays_too() {
+    let (second, all) = (Recorder::new(), Recorder::new());
+    let when = "data.event_time == 1703128001 || data.event_time == 1703128002 && data.nowhere == 1";
+    let when = Some(When::compile(when).unwrap());
+    let filter = Filter { kinds: Some(vec![Kind::StreamPush]), when, ..Filter::default() };
+    let app =
+        Setup::new().policy(Policy { filter, ..Policy::new("second") }, &second).handler("all", &all).start().await;
+    let errors = "livehook_filter_errors_total{handler=\"second\"}";
+    assert_eq!(app.metric(errors).await, Some(0.0));
+    accept(&app, 0..3).await;
+    app.await_deliveries("done", 5).await;
+    assert_eq!(app.metric(errors).await, Some(1.0), "one came to no result, and was delivered");
+    assert_eq!(replayed(&app, &json!({"handlers": ["second"]})).await, counts(3, 2));
+    wait_for("again", &second, 4).await;
+    assert_eq!(app.metric(errors).await, Some(2.0));
+    let kept = |call: &crate::recorder::Call| call.stream.as_deref() != Some("room-0");
+    assert!(second.done().iter().all(kept), "what it does not hold for never comes");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn what_a_replay_cannot_mean_is_said() {
     let app = Setup::new().handler("rooms", &Recorder::new()).start().await;
     accept(&app, 0..1).await;
@@ -243,10 +265,7 @@ async fn a_replay_goes_on_after_a_restart_where_it_was_and_queues_nothing_twice(
 async fn more_than_a_page_is_replayed_in_order() {
     let recorder = Recorder::new();
     let app = Setup::new().handler("rooms", &recorder).start().await;
-    let lines: Vec<_> = (0..1_100).map(|number| spill(&app, number)).collect();
-    let types = [("Content-Type", "application/x-ndjson")];
-    let import = crate::http::request("POST", "/api/v1/import", &types, lines.join("\n").as_bytes());
-    assert_eq!(crate::http::ask(app.admin, &import).await.json()["imported"], 1_100);
+    import(&app, 0..1_100).await;
     wait_for("all", &recorder, 1_100).await;
     assert_eq!(replayed(&app, &json!({})).await, counts(1_100, 1_100));
     wait_for("all once more", &recorder, 2_200).await;
@@ -260,6 +279,37 @@ async fn more_than_a_page_is_replayed_in_order() {
     app.finish().await;
 }
 
+#[tokio::test]
+async fn what_comes_while_a_replay_runs_pushes_nothing_out_of_it() {
+    let recorder = Recorder::new();
+    let app = Setup::new().handler("rooms", &recorder).start().await;
+    import(&app, 0..1_100).await;
+    wait_for("all", &recorder, 1_100).await;
+    let id = begin(&app, &json!({"rate": 100, "background": true})).await;
+    wait_for("what the first second brings", &recorder, 1_200).await;
+    // The newest of the former are on the last page that the replay reads.
+    import(&app, 2_000..3_050).await;
+    eventually("the rest, as time goes by", async || {
+        app.clock.advance(Duration::from_secs(1));
+        (row(&app, &id).await["state"] == "done").then_some(())
+    })
+    .await;
+    let ended = row(&app, &id).await;
+    assert_eq!((&ended["matched"], &ended["queued"]), (&1_100.into(), &1_100.into()));
+    wait_for("each of the former twice, and the others", &recorder, 2 * 1_100 + 1_050).await;
+    app.finish().await;
+}
+
+/// Has push events of these numbers stored.
+async fn import(app: &TestApp, numbers: std::ops::Range<u64>) {
+    let lines: Vec<_> = numbers.map(|number| spill(app, number)).collect();
+    let types = [("Content-Type", "application/x-ndjson")];
+    for some in lines.chunks(100) {
+        let import = crate::http::request("POST", "/api/v1/import", &types, some.join("\n").as_bytes());
+        assert_eq!(crate::http::ask(app.admin, &import).await.json()["imported"], some.len());
+    }
+}
+
 /// A spilled line.
 fn spill(app: &TestApp, number: u64) -> String {
     use base64::Engine as _;
@@ -267,4 +317,18 @@ fn spill(app: &TestApp, number: u64) -> String {
     let body = base64::engine::general_purpose::STANDARD.encode(body);
     json!({"spill": 1, "received_at": "2023-12-21T03:12:37.104Z", "path": "/callbacks", "refusal": null, "body_base64": body})
         .to_string()
+}
+
+crate::place::also_on_postgres! {
+    what_is_done_is_delivered_again_under_the_same_id_and_marked_as_a_replay,
+    events_are_chosen_by_every_filter_and_by_id,
+    dead_and_dropped_ones_come_back_pending_ones_stay_and_missing_ones_are_made,
+    a_replay_queues_behind_what_is_pending_of_its_stream_even_after_a_restart,
+    filters_of_a_handler_hold_for_replays_too,
+    an_expression_of_a_handler_holds_for_replays_too,
+    what_a_replay_cannot_mean_is_said,
+    a_replay_with_a_rate_goes_on_as_time_does_and_can_be_cancelled,
+    a_replay_goes_on_after_a_restart_where_it_was_and_queues_nothing_twice,
+    more_than_a_page_is_replayed_in_order,
+    what_comes_while_a_replay_runs_pushes_nothing_out_of_it,
 }

@@ -196,3 +196,9 @@ async fn audits_of_before_2020_are_believed_by_their_headers() {
     assert_eq!(event["event_type"], Value::Null);
     app.finish().await;
 }
+
+crate::place::also_on_postgres! {
+    every_sample_is_answered_stored_whole_and_told_as_a_cloud_event,
+    audits_of_before_2020_are_refused_unless_their_account_is_configured,
+    audits_of_before_2020_are_believed_by_their_headers,
+}

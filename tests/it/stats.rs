@@ -86,3 +86,9 @@ async fn counts_and_the_moment_of_the_last_event_outlive_a_restart() {
     assert_eq!(stats["events"]["by_kind"]["stream-push"]["count"], 2);
     app.finish().await;
 }
+
+crate::place::also_on_postgres! {
+    stats_tell_how_things_stand,
+    each_span_has_its_steps_and_another_is_refused,
+    counts_and_the_moment_of_the_last_event_outlive_a_restart,
+}

@@ -149,6 +149,36 @@ async fn interruptions_without_a_sequence_end_what_began_before_them() {
     app.finish().await;
 }
 
+#[tokio::test]
+async fn the_last_event_of_a_stream_is_the_latest_of_any_kind() {
+    let app = TestApp::start().await;
+    let others = [
+        json!({"event_type": 343, "domain": "push.example.com", "appname": "live", "event_time": NOON + 100}),
+        json!({"event_type": 332, "domain": "push.example.com", "path": "live", "event_time": NOON + 200,
+               "record_event": "record_ended"}),
+        json!({"event_type": 315, "domain": "push.example.com", "path": "live"}),
+        json!({"event_type": 314, "to_url": "rtmp://push.example.com/live/x", "event_time": (NOON + 50).to_string()}),
+        json!({"event_type": 344, "domain": "push.example.com", "appname": "live", "event_time": NOON + 300}),
+    ];
+    let mut others = others.map(|mut body| {
+        body["stream_id"] = "room".into();
+        body
+    });
+    app.accept_signed(&others[0]).await;
+    assert_eq!(app.json("/api/v1/streams").await["streams"], json!([]), "nothing is known of a push");
+    app.accept_signed(&push(0, "7")).await;
+    assert_eq!(room(&app).await["last_event_at"], "2023-12-21T03:08:20.000Z");
+    others.reverse();
+    for other in &others {
+        app.accept_signed(other).await;
+    }
+    let stream = room(&app).await;
+    assert_eq!(state(&stream), ("live", "7", None, 1));
+    assert_eq!(stream["last_event_at"], "2023-12-21T03:11:40.000Z");
+    assert_eq!(stream["problems"], json!([]));
+    app.finish().await;
+}
+
 fn recording(file: &str, end: u64, duration: u64, session: &str) -> Value {
     json!({
         "event_type": 100, "app": "push.example.com", "appname": "live", "stream_id": "room", "channel_id": "room",
@@ -278,6 +308,7 @@ async fn streams_are_found_under_any_name_and_nothing_else_is() {
     for (path, domain, stream) in [
         ("-/-/a%2Fb%20c", Value::Null, "a/b c"),
         ("--/-/-", json!("-"), "-"),
+        ("d.example/live/..-", json!("d.example"), ".."),
         ("d.example/%E7%9B%B4%E6%92%AD/%252F", json!("d.example"), "%2F"),
         ("d.example/live/%2E%2E", json!("d.example"), ".."),
     ] {
@@ -378,6 +409,20 @@ async fn streams_made_anew_are_what_they_were() {
     })
     .await;
     assert_eq!(app.json("/api/v1/streams").await, before);
-    assert_eq!(app.call("/api/v1/streams/rebuild", &json!({"all": true})).await.status, 400);
     app.finish().await;
+}
+
+crate::place::also_on_postgres! {
+    a_push_that_replaced_another_stays_live_when_the_old_one_is_interrupted,
+    an_interruption_that_comes_first_ends_its_push_all_the_same,
+    a_missing_interruption_is_no_longer_missed_after_the_next_push,
+    old_events_that_come_an_hour_later_after_a_restart_change_nothing,
+    interruptions_without_a_sequence_end_what_began_before_them,
+    files_pictures_and_faults_belong_to_the_push_they_were_taken_from,
+    the_last_event_of_a_stream_is_the_latest_of_any_kind,
+    a_stream_is_listed_in_exactly_this_shape,
+    streams_are_found_under_any_name_and_nothing_else_is,
+    pages_of_streams_are_right_while_they_come_and_go,
+    live_streams_outlive_retention_and_ended_ones_go_with_their_last_event,
+    streams_made_anew_are_what_they_were,
 }

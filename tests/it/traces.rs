@@ -54,6 +54,7 @@ impl Collector {
             endpoint: format!("http://{}/v1/traces", self.address).parse().unwrap(),
             headers: vec![("x-tenant".to_owned(), Secret::new("live"))],
             resource: vec![("service.name".to_owned(), "hooks".to_owned())],
+            timeout: traces::TIMEOUT,
             ratio: 1.0,
         }
     }
@@ -218,7 +219,7 @@ async fn a_collector_that_is_not_there_costs_its_spans_and_nothing_else() {
     let nobody = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let endpoint = format!("http://{}/v1/traces", nobody.local_addr().unwrap()).parse().unwrap();
     drop(nobody);
-    let settings = traces::Settings { endpoint, headers: Vec::new(), resource: Vec::new(), ratio: 1.0 };
+    let settings = patient_for(traces::TIMEOUT, endpoint);
     let recorder = Recorder::new();
     let setup = Setup::new().configured(|config| config.traces = Some(settings)).handler("rooms", &recorder);
     let app = setup.start().await;
@@ -226,5 +227,23 @@ async fn a_collector_that_is_not_there_costs_its_spans_and_nothing_else() {
         app.accept_signed(&push("room", number)).await;
     }
     app.await_deliveries("done", 50).await;
+    app.finish().await;
+}
+
+fn patient_for(timeout: Duration, endpoint: url::Url) -> traces::Settings {
+    traces::Settings { endpoint, headers: Vec::new(), resource: Vec::new(), timeout, ratio: 1.0 }
+}
+
+#[tokio::test]
+async fn a_collector_that_does_not_answer_is_left_after_its_time_and_asked_again_with_other_spans() {
+    let silent = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let endpoint = format!("http://{}/v1/traces", silent.local_addr().unwrap()).parse().unwrap();
+    let settings = patient_for(Duration::from_millis(100), endpoint);
+    let app = Setup::new().configured(|config| config.traces = Some(settings)).start().await;
+    let mut asked = Vec::new();
+    for number in 0..3 {
+        app.accept_signed(&push("room", number)).await;
+        asked.push(silent.accept().await.unwrap());
+    }
     app.finish().await;
 }

@@ -2,6 +2,8 @@
 
 const ROOT = "/api/v1";
 const PATIENCE = 30_000;
+/// For calls that look at all there is before they answer, however long that takes.
+export const PATIENT = { patience: null };
 
 /// What the API said no with.
 export class Problem extends Error {
@@ -24,9 +26,9 @@ let online = true;
 export const now = () => Date.now() + skew;
 
 export const get = async (path, signal) => JSON.parse(await getText(path, signal));
-export const getText = async (path, signal) => (await send("GET", path, undefined, signal)).text();
-export const getBytes = async (path, signal) => (await send("GET", path, undefined, signal)).arrayBuffer();
-export const post = async (path, body = {}) => (await send("POST", path, body)).json();
+export const getText = async (path, signal) => (await send("GET", path, undefined, { signal })).text();
+export const getBytes = async (path, signal) => (await send("GET", path, undefined, { signal })).arrayBuffer();
+export const post = async (path, body = {}, manner = {}) => (await send("POST", path, body, manner)).json();
 export const remove = async path => (await send("DELETE", path, {})).json();
 
 /// What `get` gives, or null where the service does not know such a thing.
@@ -48,15 +50,15 @@ export function query(values) {
     return set.length ? `?${new URLSearchParams(set)}` : "";
 }
 
-async function send(method, path, body, signal) {
-    const patience = AbortSignal.timeout(PATIENCE);
+async function send(method, path, body, { signal = null, patience = PATIENCE } = {}) {
+    const ends = [signal, patience && AbortSignal.timeout(patience)].filter(Boolean);
     const request = {
         method,
         headers: body === undefined ? {} : { "Content-Type": "application/json" },
         body: body === undefined ? undefined : JSON.stringify(body),
         credentials: "same-origin",
         redirect: "error",
-        signal: signal ? AbortSignal.any([signal, patience]) : patience,
+        signal: AbortSignal.any(ends),
     };
     let response;
     try {

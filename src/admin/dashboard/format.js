@@ -73,10 +73,19 @@ export function ageOf(iso) {
     return element;
 }
 
-/// Lets all ages on the page go on.
+/// How long something has lasted that began at a moment and goes on.
+export function lastingSince(iso) {
+    const element = h("time", { datetime: iso, title: `${moment(iso)}\n${iso}`, data: { lasting: "" } });
+    element.textContent = lasting(iso);
+    return element;
+}
+
+const lasting = iso => span(Math.max(0, now() - Date.parse(iso)));
+
+/// Lets all ages and durations on the page go on.
 export function tick() {
-    for (const element of document.querySelectorAll("time[data-age]")) {
-        const text = ago(now() - Date.parse(element.dateTime));
+    for (const element of document.querySelectorAll("time[data-age], time[data-lasting]")) {
+        const text = "lasting" in element.dataset ? lasting(element.dateTime) : ago(now() - Date.parse(element.dateTime));
         if (element.textContent !== text) element.textContent = text;
     }
 }

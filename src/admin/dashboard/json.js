@@ -15,10 +15,36 @@ const SECRET_NAME = /^(stream_?param|sign(ature)?|.*secret.*|.*passw(or)?d.*|.*t
 /// Parameters inside URLs and query-like text.
 const SECRET_PARAMETER = /([?&\s"';,]|^|%26|%3F)((?:tx|ws)?(?:secret|time)|sign(?:ature)?|q-signature|token|(?:access_|auth_|secret)?key|passw(?:or)?d)(=|%3D)([^&\s"'\\;,%]+(?:%(?!26)[^&\s"'\\;,%]*)*)/gi;
 
+/// A name and the beginning of its text, as in JSON that is whole, broken, or text inside JSON. A name is no longer than
+/// this, lest a stranger makes the search long.
+const MEMBER = /(\\{0,7})(["'])([^"'\\]{1,64})\1\2\s*:\s*\1\2/g;
+/// The rest of a text up to its end, or to the end of all where it has none.
+const REST = { '"': /(?:[^"\\]|\\[^])*/y, "'": /(?:[^'\\]|\\[^])*/y };
+/// The same where quotes are escaped themselves.
+const REST_INSIDE = { '"': /[^"]*/y, "'": /[^']*/y };
+
 const TOKEN = /[\s]+|"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+|"/gsy;
 
-/// Text with the secrets it may carry covered.
-export const covered = text => text.replace(SECRET_PARAMETER, `$1$2$3${HIDDEN}`);
+/// Text with the secrets it may carry covered. It may be JSON, or what is left of it.
+export const covered = text => membersCovered(text).replace(SECRET_PARAMETER, `$1$2$3${HIDDEN}`);
+
+function membersCovered(text) {
+    const member = new RegExp(MEMBER.source, MEMBER.flags);
+    let shown = "", from = 0;
+    for (let match = member.exec(text); match; match = member.exec(text)) {
+        const [all, escape, quote, name] = match;
+        // What opens the text of this member may as well open the name of the next: quotes are not told apart in what is broken.
+        const begin = match.index + all.length;
+        member.lastIndex = begin - 1;
+        if (!SECRET_NAME.test(name)) continue;
+        const rest = new RegExp((escape ? REST_INSIDE : REST)[quote].source, "y");
+        rest.lastIndex = begin;
+        const value = rest.exec(text)[0];
+        shown += text.slice(from, begin) + (value && HIDDEN);
+        from = member.lastIndex = begin + value.length;
+    }
+    return shown + text.slice(from);
+}
 
 /// The text of one member of the object that `text` is, exactly as it stands there.
 export function member(text, name) {

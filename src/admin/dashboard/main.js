@@ -98,8 +98,11 @@ function languages() {
         setLanguage(language);
         frame();
         pulse();
-        if (session.token_required && !session.logged_in) askToLogIn();
-        else route();
+        if (session.token_required && !session.logged_in) {
+            // The form is in the language of before.
+            put(main);
+            askToLogIn();
+        } else route();
         document.querySelector('.tools select[name="language"]').focus();
     }, "language");
 }

@@ -39,7 +39,6 @@ export const link = (href, ...children) => h("a", { href }, ...children);
 /// The last letters of an id tell ids apart.
 export const eventLink = id => h("a", { href: `#/events/${id}`, class: "id", title: id }, `…${id.slice(-8)}`);
 
-/// Part of a path; browsers resolve `.` and `..`, even encoded ones.
 export const streamHref = ({ domain, app, stream }) =>
     `#/streams/${[domain, app, stream].map(part => encodeURIComponent(part ?? "")).join("/")}`;
 
@@ -120,8 +119,8 @@ const TYPING = 400;
 
 /// Tells the name and the value of a control when it has changed.
 export function watch(controls, changed) {
-    let typing;
     for (const [key, control] of Object.entries(controls)) {
+        let typing;
         const value = () => (control.type === "datetime-local" ? fromLocal(control.value) : control.value.trim());
         const isSelect = control.tagName === "SELECT";
         control.addEventListener(isSelect ? "change" : "input", () => {

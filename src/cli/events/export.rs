@@ -1,8 +1,6 @@
 //! `livehook events export`
 
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -13,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::EventFilters;
+use super::sink::Sink;
 use crate::cli::api::{self, AdminFlags, Api, PAGE_MAX, cell};
 use crate::cli::{http, output};
 
@@ -20,7 +19,8 @@ use crate::cli::{http, output};
 pub(in crate::cli) struct Export {
     #[command(flatten)]
     filters: EventFilters,
-    /// Write to this file instead of standard output; it appears once it is complete
+    /// Write to this file instead of standard output; it appears once it is complete, for nobody else to read. A device
+    /// or a pipe gets the lines as they come; - is standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -33,12 +33,6 @@ const IN_HAND: usize = 8;
 #[derive(Deserialize)]
 struct Detail {
     cloudevent: Box<RawValue>,
-}
-
-/// Where the lines go.
-enum Sink {
-    Stdout,
-    File { part: PathBuf, file: BufWriter<File>, path: PathBuf },
 }
 
 impl Export {
@@ -95,31 +89,4 @@ async fn line(api: &Api, id: &str) -> anyhow::Result<Option<String>> {
     let object = detail.cloudevent.get().trim_end();
     let open = object.strip_suffix('}').with_context(|| format!("event {id} is no JSON object"))?;
     Ok(Some(format!("{open},\"rawbody_base64\":\"{}\"}}", BASE64.encode(&body))))
-}
-
-impl Sink {
-    fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self::Stdout) };
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let file = File::create(&part).with_context(|| format!("creating {}", part.display()))?;
-        Ok(Self::File { part, file: BufWriter::new(file), path: path.to_owned() })
-    }
-
-    fn write(&mut self, line: &str) -> anyhow::Result<()> {
-        match self {
-            Self::Stdout => output::json(line),
-            Self::File { part, file, .. } => {
-                writeln!(file, "{line}").with_context(|| format!("writing {}", part.display()))
-            }
-        }
-    }
-
-    fn end(self) -> anyhow::Result<()> {
-        let Self::File { part, mut file, path } = self else { return Ok(()) };
-        let synced = file.flush().and_then(|()| file.get_ref().sync_all());
-        let moved = synced.and_then(|()| std::fs::rename(&part, &path));
-        moved.with_context(|| format!("writing {}", path.display()))
-    }
 }

@@ -3,6 +3,7 @@
 mod export;
 mod list;
 mod show;
+mod sink;
 mod tail;
 
 use clap::Subcommand;

@@ -30,7 +30,7 @@ pub(super) struct Send {
     #[arg(value_parser = parse_kinds)]
     kind: Kinds,
     /// Callback address of the service, or with a path the full URL to post to
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = http::parse_url)]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_parser = http::parse_callback_url)]
     to: Url,
     #[command(flatten)]
     key: KeyFlags,

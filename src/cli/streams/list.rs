@@ -1,11 +1,11 @@
 //! `livehook streams list`
 
 use clap::ValueEnum;
+use serde_json::Value;
 
 use super::{cause, lasted};
-use crate::cli::api::{AdminFlags, cell, second};
-use crate::cli::http;
-use crate::cli::output::{self, Format, FormatFlag};
+use crate::cli::api::{cell, second};
+use crate::cli::list::ListFlags;
 use crate::cli::table::Table;
 
 #[derive(Debug, clap::Args)]
@@ -19,13 +19,8 @@ pub(in crate::cli) struct List {
     /// Only streams of this app; an empty one for those without
     #[arg(long)]
     app: Option<String>,
-    /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
     #[command(flatten)]
-    format: FormatFlag,
-    #[command(flatten)]
-    admin: AdminFlags,
+    page: ListFlags,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -36,20 +31,8 @@ enum State {
 
 impl List {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let api = self.admin.api()?;
-        let page = http::block_on(api.rows("streams", &["streams"], &self.query(), self.limit))?;
-        if self.format.format == Format::Json {
-            return output::json(&serde_json::json!({ "streams": page.rows, "next": page.next }).to_string());
-        }
-        let mut table =
-            Table::new(&["STREAM", "STATE", "STARTED", "ENDED", "LASTED", "CAUSE", "PUSHES", "FILES", "APP", "DOMAIN"]);
-        for row in &page.rows {
-            let moments = ["started_at", "ended_at"].map(|member| second(&cell(row, member)));
-            let rest = ["pushes", "recordings", "app", "domain"].map(|member| cell(row, member));
-            let first = ["stream", "state"].map(|member| cell(row, member));
-            table.row(first.into_iter().chain(moments).chain([lasted(row), cause(row)]).chain(rest));
-        }
-        table.print()
+        let query = self.query();
+        self.page.print("streams", &["streams"], &query, table)
     }
 
     fn query(&self) -> Vec<(&'static str, String)> {
@@ -60,4 +43,16 @@ impl List {
         let all = [("state", state), ("domain", self.domain.clone()), ("app", self.app.clone())];
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
+}
+
+fn table(rows: &[Value]) -> Table {
+    let mut table =
+        Table::new(&["STREAM", "STATE", "STARTED", "ENDED", "LASTED", "CAUSE", "PUSHES", "FILES", "APP", "DOMAIN"]);
+    for row in rows {
+        let moments = ["started_at", "ended_at"].map(|member| second(&cell(row, member)));
+        let rest = ["pushes", "recordings", "app", "domain"].map(|member| cell(row, member));
+        let first = ["stream", "state"].map(|member| cell(row, member));
+        table.row(first.into_iter().chain(moments).chain([lasted(row), cause(row)]).chain(rest));
+    }
+    table
 }

@@ -28,7 +28,7 @@ pub(in crate::cli) struct Show {
 impl Show {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let api = self.admin.api()?;
-        let path = ["streams", &part(&self.domain), &part(&self.app), &self.stream];
+        let path = ["streams", &part(&self.domain), &part(&self.app), &stream_part(&self.stream)];
         let answer = http::block_on(api.get(&path, &[]))?;
         match self.format.format {
             Format::Json => output::json(&String::from_utf8_lossy(&answer)),
@@ -37,9 +37,16 @@ impl Show {
     }
 }
 
-/// A part of a name in a path, which has no empty parts: a dash stands for none, and dashes alone get one more.
+/// A part of a name in a path, which cannot hold parts that are empty, `.` or `..`: these are written with a dash behind
+/// them, and what is one of them and dashes by itself with one dash more.
 fn part(name: &str) -> String {
-    if name.bytes().all(|byte| byte == b'-') { format!("{name}-") } else { name.to_owned() }
+    let resolved = matches!(name.trim_end_matches('-'), "" | "." | "..");
+    if resolved { format!("{name}-") } else { name.to_owned() }
+}
+
+/// The last part: a stream has a name, so that dashes alone are one.
+fn stream_part(name: &str) -> String {
+    if name.bytes().all(|byte| byte == b'-') { name.to_owned() } else { part(name) }
 }
 
 fn explain(stream: &Value) -> anyhow::Result<()> {
@@ -114,8 +121,21 @@ mod tests {
 
     #[test]
     fn what_a_path_cannot_hold_is_written_with_dashes() {
-        for (name, written) in [("", "-"), ("-", "--"), ("--", "---"), ("-a", "-a"), ("live", "live")] {
+        for (name, written) in [
+            ("", "-"),
+            ("-", "--"),
+            ("--", "---"),
+            ("-a", "-a"),
+            ("live", "live"),
+            (".", ".-"),
+            ("..", "..-"),
+            (".-", ".--"),
+            ("...", "..."),
+            (".a", ".a"),
+        ] {
             assert_eq!(part(name), written, "{name}");
+            let is_dashes = name.trim_matches('-').is_empty();
+            assert_eq!(stream_part(name), if is_dashes { name } else { written }, "{name}");
         }
     }
 }

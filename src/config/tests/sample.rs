@@ -12,14 +12,26 @@ fn switched_on() -> Bench {
         text.push_str(line.strip_prefix("#: ").unwrap_or(line));
         text.push('\n');
     }
-    for name in ["css-key", "css-key-shows", "porn-key", "url-token", "admin-token", "rooms-webhook"] {
+    for name in [
+        "css-key",
+        "css-key-shows",
+        "porn-key",
+        "url-token",
+        "admin-token",
+        "rooms-webhook",
+        "nats-nkey",
+        "nats-creds",
+        "kafka-password",
+        "robot-secret",
+    ] {
         bench.file(name, format!("{name}\n"));
     }
     let text = text.replace("/run/secrets", bench.dir.path().to_str().unwrap());
     bench.file("livehook.toml", text);
     ["CSS_KEY_NEXT", "ROOMS_AUTHORIZATION", "RECORDINGS_API_KEY"]
         .into_iter()
-        .fold(bench, |bench, name| bench.with(name, "from the environment"))
+        .fold(bench, |bench, name| bench.with(name, "from-the-environment"))
+        .with("ROBOT_URL", "https://oapi.dingtalk.com/robot/send?access_token=x")
 }
 
 #[test]
@@ -32,9 +44,11 @@ fn the_sample_shows_the_defaults() {
 fn the_sample_loads_with_everything_switched_on() {
     let config = switched_on().config();
     let names: Vec<_> = config.signature.keys.iter().map(|key| (key.name.as_str(), key.key.expose())).collect();
-    assert_eq!(names, [("main", "css-key"), ("shows", "css-key-shows"), ("next", "from the environment")]);
+    assert_eq!(names, [("main", "css-key"), ("shows", "css-key-shows"), ("next", "from-the-environment")]);
     let types: Vec<_> = config.handlers.iter().map(|handler| handler.target.type_name()).collect();
-    assert_eq!(types, ["http", "file", "exec", "log"]);
+    let expected =
+        ["http", "file", "exec", "nats", "nats", "redis", "redis", "amqp", "kafka", "postgres", "mysql", "chat", "log"];
+    assert_eq!(types, expected);
     let default = handler::Policy::new("rooms");
     let policy = &config.handlers[0].policy;
     assert_eq!(

@@ -87,8 +87,38 @@ fn secrets_that_are_not_there_are_faults() {
 fn only_one_line_break_is_dropped() {
     let bench = Bench::new("");
     let path = bench.file("key", " a \n\n");
-    let config = bench.with("LIVEHOOK_SIGNATURE__KEY__FILE", path.to_str().unwrap()).config();
-    assert_eq!(config.signature.keys[0].key.expose(), " a \n");
+    let config = bench.with("LIVEHOOK_SIGNATURE__URL_TOKEN__FILE", path.to_str().unwrap()).config();
+    assert_eq!(config.signature.url_token.unwrap().expose(), " a \n");
+}
+
+/// What is wrong with a secret in a file, by the variable that names the file.
+fn fault_of_file(variable: &str, content: &str) -> String {
+    let bench = Bench::new("");
+    let path = bench.file("secret", content);
+    bench.with(variable, path.to_str().unwrap()).faults()
+}
+
+#[test]
+fn a_callback_key_with_what_nobody_sees_is_a_fault_that_does_not_show_it() {
+    for content in ["hush1 ", "hush1\n\n", "\u{feff}hush1\n", "hu sh1", "hush1\u{200b}", "hush1\t\n", "hush1\0"] {
+        let faults = fault_of_file("LIVEHOOK_SIGNATURE__KEY__FILE", content);
+        assert!(faults.starts_with("signature.key") && faults.contains("not printed"), "{faults}");
+        assert!(!faults.contains("hush") && faults.lines().count() == 1, "{faults}");
+    }
+    let listed = "[signature]\nkeys = [{ name = \"a\", key = \"k\" }, { name = \"b\", key = \"hush1 \" }]";
+    check_fault(listed, &["signature.keys[1].key (", "not printed"]);
+}
+
+#[test]
+fn an_admin_token_that_no_header_can_carry_is_a_fault_that_does_not_show_it() {
+    for content in ["hush1 ", " hush1", "hush1\n\n", "\u{feff}hush1", "hu\nsh1", "hush1\0"] {
+        let faults = fault_of_file("LIVEHOOK_ADMIN__TOKEN__FILE", content);
+        assert!(faults.starts_with("admin.token") && faults.contains("cannot be sent"), "{faults}");
+        assert!(!faults.contains("hush") && faults.lines().count() == 1, "{faults}");
+    }
+    for token in ["hush1", "open sesame", "sésame"] {
+        assert_eq!(Bench::new("").with("LIVEHOOK_ADMIN__TOKEN", token).config().admin.token.unwrap().expose(), token);
+    }
 }
 
 #[test]
@@ -136,7 +166,7 @@ fn no_secret_is_ever_shown() {
         key = "hush-2"
         legacy_porn = { secret_id = "id", secret_key = "hush-3" }
         [store]
-        url = "postgres://user:hush-4@db/x"
+        url = "postgres://user:hush-4@db:port/x"
         [[handlers]]
         name = "h"
         type = "http"
@@ -152,7 +182,7 @@ fn no_secret_is_ever_shown() {
     }
     let sound = toml
         .replace("nowhere", "127.0.0.1:0")
-        .replace("postgres://user:hush-4@db/x", "sqlite:x.db")
+        .replace("db:port", "db")
         .replace("hush-5.", "https://user:hush-5@")
         .replace("whsec_hush-6!", "hush-6")
         .replace("hush-7\\n", "hush-7");
@@ -166,13 +196,17 @@ fn all_files_are_noted_be_there_faults_or_not() {
     let (key, token) = (bench.file("key", "k\n"), bench.dir.path().join("not-there"));
     let text = format!(
         "signature.key = {{ file = {key:?} }}\nadmin.token = {{ file = {token:?} }}\n\
-         [[handlers]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a.b\"\nca_file = \"/certificates\"\n"
+         [[handlers]]\nname = \"a\"\ntype = \"http\"\nurl = \"https://a.b\"\nca_file = \"/certificates\"\n\
+         [[handlers]]\nname = \"b\"\ntype = \"chat\"\nservice = \"slack\"\nurl = \"https://a.b/c\"\n\
+         ca_file = \"/more-certificates\"\n"
     );
     bench.file("livehook.toml", text);
     let (loaded, files) = load_noting(&bench.sources);
     assert!(loaded.is_err());
     let shown = format!("{files:?}");
-    for path in [bench.sources.file.clone().unwrap(), key, token.clone(), "/certificates".into()] {
+    for path in
+        [bench.sources.file.clone().unwrap(), key, token.clone(), "/certificates".into(), "/more-certificates".into()]
+    {
         assert!(shown.contains(&format!("{path:?}")), "{path:?}: {shown}");
     }
     assert_eq!(files.looked_at_again(), files);

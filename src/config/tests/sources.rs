@@ -6,6 +6,14 @@ use super::*;
 use crate::event::Kind;
 
 #[test]
+fn a_file_without_a_key_is_blank_and_good_for_a_start() {
+    for (text, blank) in [("", true), (" \n", true), ("# nothing\n", true), ("[server]\n", false)] {
+        assert_eq!(Bench::new(text).load().unwrap().file_is_blank, blank, "{text:?}");
+    }
+    assert!(!load(&Sources::default()).unwrap().file_is_blank, "no file is none that was emptied");
+}
+
+#[test]
 fn without_sources_the_defaults_hold() {
     let config = load(&Sources::default()).unwrap().config;
     assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
@@ -73,6 +81,15 @@ fn variables_without_levels_are_left_alone() {
 }
 
 #[test]
+fn an_unknown_table_is_found_by_its_line() {
+    check_fault(
+        "[ack]\ndeadline = \"1s\"\n\n[signatur]\nkey = \"k\"",
+        &["signatur (", "livehook.toml, line 4)", "nearest"],
+    );
+    check_fault("[signature]\n\n[signature.legacy_pron]", &["signature.legacy_pron (", "livehook.toml, line 3)"]);
+}
+
+#[test]
 fn an_unknown_variable_is_named_with_the_nearest_key() {
     let faults = Bench::new("").with("LIVEHOOK_SERVER__LISEN", "hush").faults();
     assert!(faults.contains("LIVEHOOK_SERVER__LISEN") && faults.contains("`server.listen`"), "{faults}");
@@ -135,7 +152,7 @@ fn all_faults_are_said_at_once() {
         type = "log"
         [[handlers]]
         name = "a"
-        type = "kafka"
+        type = "pigeon"
         retry = { max_delay = 3 }
     "#;
     let faults = Bench::new(toml).with("LIVEHOOK_STORE__RETENTION", "30").with("LIVEHOOK_STORE__URI", "x").faults();

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// When the file is set aside and what becomes of it.
@@ -107,6 +107,17 @@ impl Journal {
     }
 }
 
+/// Where the file really is, in a folder that is made: one file has one place, whatever links and `..` lead to it.
+pub(super) fn place_of(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
+    make_folder(folder_of(&path))?;
+    match fs::canonicalize(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(fs::canonicalize(folder_of(&path))?.join(name)),
+        found => found,
+    }
+}
+
 fn open_repaired(path: &Path) -> io::Result<Open> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => return Err(io::Error::other("it is not a regular file")),
@@ -123,11 +134,17 @@ fn open_repaired(path: &Path) -> io::Result<Open> {
 /// Makes an empty file, and its folders, that are there after a crash.
 fn create(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);
-    let missing = folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).count();
-    fs::create_dir_all(folder)?;
+    make_folder(folder)?;
     // Events carry push secrets: not for everybody's eyes.
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)?.sync_all()?;
-    folder.ancestors().take(missing + 1).try_for_each(sync_folder)
+    sync_folder(folder)
+}
+
+/// Makes a folder, and those above it, where they are missing.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let missing = folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).count();
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
+    folder.ancestors().skip(1).take(missing).try_for_each(sync_folder)
 }
 
 /// Ends the file with a line break. A last line without one that is a torn one of ours is cut off: nobody was told that

@@ -10,7 +10,7 @@ mod journal;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
@@ -76,11 +76,12 @@ struct Job {
     _room: OwnedSemaphorePermit,
 }
 
-/// The journal of a path: the same one for all who ask while one of them lives, so that a reload, where the old handler
-/// and the new one overlap, never has two writers.
-fn journal_of(path: &PathBuf) -> io::Result<Arc<Mutex<Journal>>> {
+/// The journal of a file: the same one for all who ask while one of them lives, by whatever path they come, so that a
+/// reload, where the old handler and the new one overlap, never has two writers. Two would lose lines: one sets the file
+/// aside, and in the end removes it, while the other writes to it.
+fn journal_of(path: &Path) -> io::Result<Arc<Mutex<Journal>>> {
     static JOURNALS: Mutex<Option<HashMap<PathBuf, Weak<Mutex<Journal>>>>> = Mutex::new(None);
-    let path = std::path::absolute(path)?;
+    let path = journal::place_of(path)?;
     let mut journals = JOURNALS.lock().unwrap_or_else(PoisonError::into_inner);
     let journals = journals.get_or_insert_default();
     journals.retain(|_, journal| journal.strong_count() > 0);

@@ -167,6 +167,22 @@ async fn two_handlers_of_one_file_take_turns() {
 }
 
 #[tokio::test]
+async fn no_line_is_lost_where_two_paths_lead_to_one_file_that_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+    std::os::unix::fs::symlink("real/f", dir.path().join("f")).unwrap();
+    let paths = ["real/f", "real/../real/f", "link/f", "f"].map(|path| dir.path().join(path));
+    let rotated = |path: &PathBuf| Settings { path: path.clone(), rotate_bytes: Some(700), rotate_keep: 500 };
+    let files = paths.each_ref().map(|path| File::open(&rotated(path)).unwrap());
+    let sent = (0..400).map(|n| deliver(&files[n % files.len()], "s"));
+    assert!(join_all(sent).await.iter().all(Result::is_ok));
+    let there = fs::read_dir(dir.path().join("real")).unwrap().map(|entry| entry.unwrap().path());
+    assert_eq!(there.map(|path| streams(&path).len()).sum::<usize>(), 400);
+    assert!(dir.path().join("f").is_symlink(), "the link is no file to be set aside");
+}
+
+#[tokio::test]
 async fn what_cannot_be_opened_is_a_fault_that_names_the_path() {
     let dir = tempfile::tempdir().unwrap();
     let error = File::open(&settings(dir.path())).unwrap_err().to_string();

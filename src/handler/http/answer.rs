@@ -1,6 +1,5 @@
 //! What an answer means.
 
-use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
@@ -10,44 +9,54 @@ use crate::clock::Timestamp;
 use crate::handler::HandlerError;
 use crate::handler::excerpt::excerpt;
 
-/// Judges an answer and reads its body, within bounds, so that the connection can be used again. What becomes of the
-/// body has no influence on the judgement. A reason does not repeat what is `hidden`.
-pub(super) async fn judge(
-    answer: Response,
-    hidden: impl FnOnce() -> Vec<String>,
-    now: Timestamp,
-) -> Result<(), HandlerError> {
-    let status = answer.status();
-    let retry_after = retry_after(answer.headers(), now);
-    let body = tokio::time::timeout(BODY_WAIT, read(answer));
-    if status.is_success() {
-        // Only for the sake of the connection.
-        let _ = body.await;
-        return Ok(());
-    }
-    let said = excerpt(&body.await.unwrap_or_default(), &hidden(), EXCERPT_CHARS);
-    let reason = if said.is_empty() { format!("answered {status}") } else { format!("answered {status}: {said}") };
-    match status {
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            Err(HandlerError::Transient { reason, retry_after })
-        }
-        _ if status.is_server_error() => Err(HandlerError::Transient { reason, retry_after }),
-        _ => Err(HandlerError::Permanent { reason }),
-    }
+/// An answer, with the beginning of its body.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// How long the other side asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) body: Vec<u8>,
 }
 
-/// An error and what is behind it, each said once.
-pub(super) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
+impl Answer {
+    /// Reads the body, within bounds, so that the connection can be used again.
+    pub(crate) async fn read(answer: Response, now: Timestamp) -> Self {
+        let status = answer.status();
+        let retry_after = retry_after(answer.headers(), now);
+        let body = tokio::time::timeout(BODY_WAIT, read(answer)).await.unwrap_or_default();
+        Self { status, retry_after, body }
     }
-    excerpt(text.as_bytes(), &[], CAUSES_CHARS)
+
+    /// What becomes of the delivery, by the status alone. A reason does not repeat what is `hidden`.
+    pub(super) fn judge(self, hidden: impl FnOnce() -> Vec<String>) -> Result<(), HandlerError> {
+        if self.status.is_success() {
+            return Ok(());
+        }
+        let reason = self.reason(&hidden());
+        if self.asks_again() {
+            Err(HandlerError::Transient { reason, retry_after: self.retry_after })
+        } else {
+            Err(HandlerError::Permanent { reason })
+        }
+    }
+
+    /// Whether its status says that another attempt may do better.
+    pub(crate) fn asks_again(&self) -> bool {
+        matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+            || self.status.is_server_error()
+    }
+
+    /// What was answered, in a line that does not repeat what is `hidden`.
+    pub(crate) fn reason(&self, hidden: &[String]) -> String {
+        let said = excerpt(&self.body, hidden, EXCERPT_CHARS);
+        let status = self.status;
+        if said.is_empty() { format!("answered {status}") } else { format!("answered {status}: {said}") }
+    }
+
+    /// Whether its body says so, in small letters.
+    #[cfg(feature = "chat")]
+    pub(crate) fn says(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.body).to_lowercase().contains(text)
+    }
 }
 
 /// The beginning of the body. Reads on behind it, as far as that is cheaper than a new connection.
@@ -95,8 +104,6 @@ const EXCERPT_BYTES: usize = 4096;
 const DRAINED_BYTES: usize = 64 * 1024;
 /// How much of a body stands in a reason.
 const EXCERPT_CHARS: usize = 200;
-/// How much of an error stands in a reason.
-const CAUSES_CHARS: usize = 300;
 
 #[cfg(test)]
 mod tests {

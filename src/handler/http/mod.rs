@@ -2,17 +2,16 @@
 //! for another attempt, `Retry-After` is honoured up to an hour; any other answer ends the delivery. No redirect is
 //! followed, no proxy of the environment is used, and connections are used again.
 //!
-//! Further headers may be configured, but `content-type`, `webhook-…`, `ce-…` and, where there are traces, `traceparent` are
-//! always ours. Reasons of failures
-//! hold the status and the beginning of the answer, never the URL, header values or keys,
-//! nor what is secret in the event.
+//! Further headers may be configured, but `content-type`, `webhook-…`, `ce-…` and, where there are traces, `traceparent`
+//! are always ours. Reasons of failures hold the status and the beginning of the answer, never the URL, header values or
+//! keys, nor what is secret in the event.
 
-mod answer;
+pub(crate) mod answer;
 mod signing;
 pub(crate) mod trust;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,10 @@ use reqwest::header::{
 };
 use reqwest::{Client, redirect};
 
+use self::answer::Answer;
 use self::signing::Key;
+use super::cloudevent::Content;
+pub use super::cloudevent::Format;
 use super::{BuildError, Handler, HandlerError, cloudevent, excerpt};
 use crate::clock::Clock;
 use crate::event::Event;
@@ -45,15 +47,6 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
 }
 
-/// The form of the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// A CloudEvents JSON object, `application/cloudevents+json`.
-    CloudEvents,
-    /// The body as received, `application/json`, with `ce-…` headers.
-    Raw,
-}
-
 /// The `http` handler.
 pub struct Http {
     client: Client,
@@ -69,18 +62,7 @@ pub struct Http {
 impl Http {
     /// Makes the client, which opens no connection yet. `clock` is for signatures, and for answers that name an hour.
     pub fn new(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Self, BuildError> {
-        if !matches!(settings.url.scheme(), "http" | "https") || !settings.url.has_host() {
-            return Err(BuildError("the URL is neither http nor https".to_owned()));
-        }
-        let client = trust::settle(Client::builder(), &settings.url, settings.ca_file.as_deref())?
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .user_agent(concat!("livehook/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build()
-            .map_err(|e| BuildError(format!("cannot make an HTTP client: {}", answer::causes(&e.without_url()))))?;
+        let client = client(&settings.url, settings.ca_file.as_deref())?;
         Ok(Self {
             client,
             url: settings.url.clone(),
@@ -95,25 +77,17 @@ impl Http {
     async fn post(&self, event: &Event) -> Result<(), HandlerError> {
         let (body, headers) = self.request(event)?;
         let sent = self.client.post(self.url.clone()).headers(headers).body(body).send().await;
-        let answer =
-            sent.map_err(|e| HandlerError::transient(format!("no answer: {}", answer::causes(&e.without_url()))))?;
+        let answer = sent
+            .map_err(|e| HandlerError::transient(format!("no answer: {}", excerpt::causes(&e.without_url(), &[]))))?;
         let hidden = || excerpt::hidden(self.hidden.iter().map(String::as_str), event);
-        answer::judge(answer, hidden, self.clock.now()).await
+        Answer::read(answer, self.clock.now()).await.judge(hidden)
     }
 
     fn request(&self, event: &Event) -> Result<(Bytes, HeaderMap), HandlerError> {
         let mut headers = self.headers.clone();
-        let body = match self.format {
-            Format::CloudEvents => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static(cloudevent::CONTENT_TYPE));
-                cloudevent::json(event).into()
-            }
-            Format::Raw => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                insert_all(&mut headers, cloudevent::headers(event))?;
-                event.body.clone()
-            }
-        };
+        let Content { media_type, body, attributes } = cloudevent::content(event, self.format);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        insert_all(&mut headers, attributes.iter().map(|(name, value)| cloudevent::header(name, value)))?;
         let place = traceparent().map(|place| ("traceparent".to_owned(), place));
         insert_all(&mut headers, place)?;
         if let Some(key) = &self.key {
@@ -133,6 +107,22 @@ impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http").field("host", &self.url.host_str()).field("format", &self.format).finish_non_exhaustive()
     }
+}
+
+/// A client for one place. It follows no redirect, uses no proxy of the environment, and uses connections again.
+pub(super) fn client(url: &url::Url, ca_file: Option<&Path>) -> Result<Client, BuildError> {
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(BuildError("the URL is neither http nor https".to_owned()));
+    }
+    trust::settle(Client::builder(), url, ca_file)?
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .user_agent(concat!("livehook/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .build()
+        .map_err(|e| BuildError(format!("cannot make an HTTP client: {}", excerpt::causes(&e.without_url(), &[]))))
 }
 
 fn insert_all(headers: &mut HeaderMap, more: impl IntoIterator<Item = (String, String)>) -> Result<(), HandlerError> {
@@ -176,4 +166,4 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

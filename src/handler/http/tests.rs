@@ -12,14 +12,15 @@ const PUSH: &str = r#"{ "event_type":1,"app":"a.b","stream_id":"房 7","sign":"x
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"ok\": true}";
 
 /// A server that gives each request the same answer, whatever it asks.
-struct Server {
-    url: url::Url,
-    requests: mpsc::Receiver<(String, String)>,
+pub(crate) struct Server {
+    pub(crate) url: url::Url,
+    /// Heads, in lower case, and bodies.
+    pub(crate) requests: mpsc::Receiver<(String, String)>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    fn answering(answer: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn answering(answer: impl Into<Vec<u8>>) -> Self {
         Self::start("http", answer.into(), |stream| stream)
     }
 
@@ -198,7 +199,7 @@ async fn no_answer_is_tried_again_and_the_reason_names_no_url() {
 #[tokio::test]
 async fn a_private_authority_is_trusted_through_its_file_and_not_without() {
     let dir = tempfile::tempdir().unwrap();
-    let (ca_file, server) = tls_server(dir.path());
+    let (ca_file, server) = tls_server(dir.path(), OK);
     let trusting = http(&Settings { ca_file: Some(ca_file), ..settings(&server.url) }).unwrap();
     deliver(&trusting).await.unwrap();
     // The server takes one connection after the other.
@@ -211,7 +212,7 @@ async fn a_private_authority_is_trusted_through_its_file_and_not_without() {
 }
 
 /// A server on `localhost` whose certificate an authority of its own has signed, and the authority's file.
-fn tls_server(dir: &std::path::Path) -> (PathBuf, Server) {
+pub(crate) fn tls_server(dir: &std::path::Path, answer: impl Into<Vec<u8>>) -> (PathBuf, Server) {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -229,7 +230,7 @@ fn tls_server(dir: &std::path::Path) -> (PathBuf, Server) {
     let config = Arc::new(config);
     let wrap =
         move |stream| rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-    (ca_file, Server::start("https", OK.into(), wrap))
+    (ca_file, Server::start("https", answer.into(), wrap))
 }
 
 #[test]

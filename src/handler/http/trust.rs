@@ -13,10 +13,14 @@ pub(crate) fn settle(
     url: &url::Url,
     ca_file: Option<&Path>,
 ) -> Result<ClientBuilder, BuildError> {
-    // An error says that the program has chosen its own provider, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    provide();
     let extra = ca_file.map(certificates).transpose()?.unwrap_or_default();
     Ok(if url.scheme() == "https" { client.tls_certs_merge(extra) } else { client.tls_certs_only(extra) })
+}
+
+/// Gives this process the cryptography of TLS, unless the program has chosen its own, which serves as well.
+pub(crate) fn provide() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 fn certificates(file: &Path) -> Result<Vec<Certificate>, BuildError> {

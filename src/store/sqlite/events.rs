@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
-use super::super::model::{Appended, EventFilter, EventRow, NewEvent, Page, Stored};
+use super::super::model::{Appended, EventFilter, EventRow, NewEvent, Stored};
 use super::deliveries;
 use super::identities::{self, Known};
 use super::memory::Tx;
@@ -102,9 +102,10 @@ pub(super) fn scan(db: &Connection, filter: &EventFilter, start: i64, end: i64, 
     .filter_map(|(condition, value)| Some((condition, value?)))
     .collect();
     let wanted = where_clause(conditions.iter().map(|(condition, _)| *condition));
-    let sql = format!("SELECT {ROW} FROM events {wanted} ORDER BY seq DESC LIMIT {limit}");
-    let mut statement = db.prepare_cached(&sql)?;
-    statement.query_map(params_from_iter(conditions.into_iter().map(|(_, value)| value)), row)?.collect()
+    let limit = Sql::from(i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut statement = db.prepare_cached(&format!("SELECT {ROW} FROM events {wanted} ORDER BY seq DESC LIMIT ?"))?;
+    let values = conditions.into_iter().map(|(_, value)| value).chain([limit]);
+    statement.query_map(params_from_iter(values), row)?.collect()
 }
 
 /// The row at a place in the order of storing.
@@ -116,14 +117,6 @@ pub(super) fn row_at(db: &Connection, seq: i64) -> Result<Option<EventRow>> {
 pub(super) fn where_clause<'a>(conditions: impl Iterator<Item = &'a str>) -> String {
     let all = conditions.collect::<Vec<_>>().join(" AND ");
     if all.is_empty() { all } else { format!("WHERE {all}") }
-}
-
-/// Cuts a list that was read one row too far into a page.
-pub(super) fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(cursor);
-    Page { items, next }
 }
 
 /// Everything known of one event.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::super::counted::Counted;
 use super::super::model::{HandlerId, HandlerRow};
 use super::deliveries;
-use super::memory::{Effects, Memory, Tally, Tx};
+use super::memory::{Effects, Memory, Tx};
 use crate::clock::Timestamp;
 
 type Result<T> = rusqlite::Result<T>;
@@ -140,7 +141,7 @@ pub(in crate::store) fn list(
     db: &Connection,
     configured: &[HandlerId],
     standings: &Standings,
-    tally: &Tally,
+    counted: &Counted,
 ) -> Result<Vec<HandlerRow>> {
     let named: Vec<(HandlerId, String)> = db
         .prepare_cached("SELECT id, name FROM handlers ORDER BY name")?
@@ -150,7 +151,7 @@ pub(in crate::store) fn list(
     let mut rows = Vec::new();
     for (id, name) in named {
         let count = |of: &BTreeMap<HandlerId, i64>| u64::try_from(of.get(&id).copied().unwrap_or(0)).unwrap_or(0);
-        let (pending, dead) = (count(&tally.pending), count(&tally.dead));
+        let (pending, dead) = (count(&counted.pending), count(&counted.dead));
         let place = place(&id);
         if place.is_none() && pending + dead == 0 {
             continue;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
+use super::super::counted::Counted;
 use super::super::model::{ClaimKey, HandlerId};
 use super::fresh::{self, Fresh, FreshDelivery, Which};
 use super::handlers::{self, Standings};
@@ -19,7 +20,9 @@ pub(super) struct Memory {
     /// Deliveries that were claimed and not settled, by their events.
     pub(super) in_hand: HashMap<HandlerId, HashMap<i64, InHand>>,
     /// Counts per handler and per reason.
-    pub(super) tally: Tally,
+    pub(super) counted: Counted,
+    /// Those of the pending that stand in the indexes.
+    pub(super) shelved: BTreeMap<HandlerId, i64>,
     /// Who is paused, and how the latest attempts went.
     pub(super) handlers: Standings,
     /// The place of the next event, and of the next replay, in the order of storing. Gaps do no harm.
@@ -47,18 +50,6 @@ pub(super) struct InHand {
     pub(super) fresh: Option<FreshDelivery>,
 }
 
-/// How much is pending, dead and refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) struct Tally {
-    pub(in crate::store) pending: BTreeMap<HandlerId, i64>,
-    /// Those of the pending that stand in the indexes.
-    pub(in crate::store) shelved: BTreeMap<HandlerId, i64>,
-    pub(in crate::store) dead: BTreeMap<HandlerId, i64>,
-    pub(in crate::store) streams_live: i64,
-    /// Count and bytes.
-    pub(in crate::store) refused: BTreeMap<Reason, (i64, i64)>,
-}
-
 /// A transaction under way: the connection, what memory says, and what will be different once it is committed.
 pub(in crate::store) struct Tx<'a> {
     pub(super) db: &'a Connection,
@@ -71,7 +62,8 @@ pub(in crate::store) struct Tx<'a> {
 /// What a commit changes outside the database.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Effects {
-    pub(super) tally: Tally,
+    pub(super) counted: Counted,
+    pub(super) shelved: BTreeMap<HandlerId, i64>,
     /// Handlers that have something to claim.
     pub(super) wake: BTreeSet<HandlerId>,
     /// Claims whose deliveries were given a fresh allowance.
@@ -113,7 +105,8 @@ impl Memory {
     /// Makes the effects of a transaction committed `now` true. Returns for whom there may be something.
     pub(super) fn apply(&mut self, effects: Effects, now: Timestamp) -> BTreeSet<HandlerId> {
         let Effects {
-            tally,
+            counted,
+            shelved,
             mut wake,
             renewed,
             dropped,
@@ -126,7 +119,10 @@ impl Memory {
             copies: _,
         } = effects;
         self.catalogued_before = catalogued_before.unwrap_or(self.catalogued_before);
-        self.tally.add(&tally);
+        self.counted.add(&counted);
+        for (handler, n) in shelved {
+            *self.shelved.entry(handler).or_default() += n;
+        }
         self.any_forgotten |= forgot;
         self.unfiled.apply(identities, self.next_seq);
         for (handler, which) in &fresh.shelved {
@@ -160,19 +156,6 @@ impl Memory {
     }
 }
 
-impl Tally {
-    pub(super) fn add(&mut self, change: &Self) {
-        change.pending.iter().for_each(|(handler, n)| *self.pending.entry(*handler).or_default() += n);
-        change.shelved.iter().for_each(|(handler, n)| *self.shelved.entry(*handler).or_default() += n);
-        change.dead.iter().for_each(|(handler, n)| *self.dead.entry(*handler).or_default() += n);
-        self.streams_live += change.streams_live;
-        for (reason, (count, bytes)) in &change.refused {
-            let sum = self.refused.entry(*reason).or_default();
-            *sum = (sum.0 + count, sum.1 + bytes);
-        }
-    }
-}
-
 impl Tx<'_> {
     pub(super) fn next_seq(&mut self) -> i64 {
         let seq = self.memory.next_seq;
@@ -192,26 +175,25 @@ impl Tx<'_> {
     }
 
     pub(super) fn pending(&mut self, handler: HandlerId, change: i64) {
-        *self.effects.tally.pending.entry(handler).or_default() += change;
+        *self.effects.counted.pending.entry(handler).or_default() += change;
     }
 
     pub(super) fn shelved(&mut self, handler: HandlerId, change: i64) {
-        *self.effects.tally.shelved.entry(handler).or_default() += change;
+        *self.effects.shelved.entry(handler).or_default() += change;
     }
 
     /// Whether any pending delivery of a handler stands in the indexes.
     pub(super) fn any_shelved(&self, handler: HandlerId) -> bool {
-        let of = |tally: &Tally| tally.shelved.get(&handler).copied().unwrap_or(0);
-        of(&self.memory.tally) + of(&self.effects.tally) > 0
+        let of = |shelved: &BTreeMap<HandlerId, i64>| shelved.get(&handler).copied().unwrap_or(0);
+        of(&self.memory.shelved) + of(&self.effects.shelved) > 0
     }
 
     pub(super) fn dead(&mut self, handler: HandlerId, change: i64) {
-        *self.effects.tally.dead.entry(handler).or_default() += change;
+        *self.effects.counted.dead.entry(handler).or_default() += change;
     }
 
     pub(super) fn refused(&mut self, reason: Reason, count: i64, bytes: i64) {
-        let sum = self.effects.tally.refused.entry(reason).or_default();
-        *sum = (sum.0 + count, sum.1 + bytes);
+        self.effects.counted.refuse(reason, count, bytes);
     }
 
     pub(super) fn wake(&mut self, handler: HandlerId) {

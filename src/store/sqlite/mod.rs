@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod deliveries;
+mod engine;
 mod events;
 mod fresh;
 mod handlers;
@@ -15,9 +16,10 @@ mod schema;
 pub(super) mod streams;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -25,65 +27,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
 pub(super) use self::catalogue::LIST_QUERIES;
-pub(super) use self::catalogue::{latest, list as list_events, read as read_run, stats, take_in};
 #[cfg(test)]
 pub(super) use self::deliveries::{HOT_QUERIES, LIST_QUERIES as DELIVERY_LIST_QUERIES};
-pub(super) use self::deliveries::{Judged, judge, judge_all, list as list_deliveries, oldest_pending, settle, undone};
-pub(super) use self::events::{append, find as find_event};
-pub(super) use self::handlers::{Standings, list as list_handlers, pause};
-use self::log::{Log, Move};
-pub(super) use self::memory::{Tally, Tx};
-pub(super) use self::prune::{Pruning, drop_forgotten, step as prune_step};
-pub(super) use self::quarantine::{find as find_refused, keep, list as list_refused};
-pub(super) use self::replays::{
-    begin as begin_replay, end as end_replay, find as find_replay, list as list_replays, step as replay_step,
-};
-pub(super) use self::writer::Job;
-use super::health::Health;
+pub(super) use self::engine::Engine;
+use self::handlers::Standings;
+use self::log::{Log, Move, Moved};
+use self::memory::Tx;
+use self::writer::Job;
+use super::bells::Bells;
+use super::counted::Counted;
+use super::health::{Complaints, Health};
 use super::model::HandlerId;
+use super::open::OpenError;
 use super::queue::Queue;
-use super::settings::QuarantineSettings;
+use super::settings::{QuarantineSettings, shown_url};
 use crate::clock::Clock;
-
-/// A store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("the store {0} is in use by another process; stop that one first, or give this one a store of its own")]
-    InUse(PathBuf),
-    /// Its directory or file cannot be made or read.
-    #[error("the store {path} cannot be opened: {error}")]
-    Io {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// A later version of livehook has written it.
-    #[error("the store has format {found}, and this version knows formats up to {known}; use the newer version")]
-    TooNew {
-        /// What it has.
-        found: usize,
-        /// What we know.
-        known: usize,
-    },
-    /// It is a database of something else.
-    #[error("the file is a database, but not a livehook store")]
-    Foreign,
-    /// SQLite refuses.
-    #[error("the store cannot be opened: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The URL has another scheme.
-    #[error("`{0}` is no store this version knows; it is written `sqlite:PATH`")]
-    Url(String),
-}
 
 /// The database file, and how to connect to it.
 #[derive(Clone, Debug)]
@@ -97,13 +60,15 @@ struct Database {
 #[derive(Debug)]
 pub(super) struct Shared {
     health: Health,
-    tally: Mutex<Tally>,
+    counted: Mutex<Counted>,
     standings: Mutex<Standings>,
     bounds: Mutex<QuarantineSettings>,
-    /// What rings when there is something for a handler; also for those that have left the configuration.
-    pub(super) bells: ArcSwap<Bells>,
+    bells: Bells,
     /// Pages in the write-ahead log at the last checkpoint.
     log_pages: AtomicI64,
+    /// Whether the log is long and nearly all of it is moved and synced. Only between two commits can it be moved whole, to
+    /// begin anew.
+    log_waits: AtomicBool,
     /// Cancelled when the thread that writes has died.
     pub(super) died: CancellationToken,
 }
@@ -125,9 +90,6 @@ pub(super) struct Sqlite {
     _lock: Arc<File>,
 }
 
-/// What rings, by the numbers of the handlers.
-type Bells = HashMap<HandlerId, Arc<Notify>>;
-
 /// How the store is to be opened.
 pub(super) struct Opening<'a> {
     pub(super) url: &'a str,
@@ -142,6 +104,8 @@ const WRITE_CACHE_KIB: i64 = 16 * 1024;
 const READ_CACHE_KIB: i64 = 2 * 1024;
 /// A checkpoint so often keeps the log short and its syncs out of the commits.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(100);
+/// The log is to begin anew when it has grown past this many pages.
+const LOG_PAGES: i64 = 1024;
 /// How long a connection waits for another one's lock.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// Statements each connection keeps prepared.
@@ -152,13 +116,14 @@ impl Sqlite {
     /// handlers.
     pub(super) fn open(
         opening: &Opening<'_>,
-        queue: &Arc<Queue>,
+        queue: &Arc<Queue<Box<dyn Job>>>,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Vec<HandlerId>), OpenError> {
         let path = path_of(opening.url)?;
         let lock = Arc::new(lock(&path)?);
         let mut database = Database { path, file: None };
-        let db = database.connect()?;
+        let unusable = |error| OpenError::Unusable { path: database.path.clone(), error };
+        let db = database.connect().map_err(unusable)?;
         database.file = database.found();
         settle_log(&db);
         schema::migrate(&db, schema::MIGRATIONS)?;
@@ -169,11 +134,12 @@ impl Sqlite {
         let memory = recall(&db)?;
         let shared = Arc::new(Shared {
             health: Health::new(opening.stall),
-            tally: Mutex::new(memory.tally.clone()),
+            counted: Mutex::new(memory.counted.clone()),
             standings: Mutex::new(memory.handlers.clone()),
             bounds: Mutex::new(opening.bounds),
-            bells: ArcSwap::default(),
+            bells: Bells::default(),
             log_pages: AtomicI64::new(0),
+            log_waits: AtomicBool::new(false),
             died: CancellationToken::new(),
         });
         let anchor = database.connect_to_read()?;
@@ -181,7 +147,7 @@ impl Sqlite {
         require_log(&anchor)?;
         let log = Log::of(&database.path).map_err(|error| OpenError::Io { path: database.path.clone(), error })?;
         let log = Arc::new(log);
-        shared.hang_bells(&handlers);
+        shared.bells.hang(&handlers);
         let writer = writer::Writer {
             database: database.clone(),
             log: Arc::clone(&log),
@@ -190,6 +156,7 @@ impl Sqlite {
             queue: Arc::clone(queue),
             shared: Arc::clone(&shared),
             clock,
+            complaints: Complaints::default(),
         };
         let stopping = Arc::new(AtomicBool::new(false));
         let checkpoints = checkpointer(database.clone(), Arc::clone(&log), Arc::clone(&shared), Arc::clone(&stopping));
@@ -255,23 +222,14 @@ impl Sqlite {
 }
 
 impl Shared {
-    /// How much is pending, dead and refused as of the last commit.
-    pub(super) fn tally(&self) -> Tally {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// How much there is as of the last commit.
+    fn counted(&self) -> Counted {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why an event cannot be taken at present.
     pub(super) fn trouble(&self) -> Option<String> {
         self.health.trouble()
-    }
-
-    /// Sees to it that each of these handlers has a bell. One that returns finds the bell it had.
-    pub(super) fn hang_bells(&self, handlers: &[HandlerId]) {
-        let mut bells = Bells::clone(&self.bells.load());
-        for handler in handlers {
-            bells.entry(*handler).or_default();
-        }
-        self.bells.store(Arc::new(bells));
     }
 
     /// Other bounds of the quarantine, and another time after which a write counts as stuck.
@@ -290,7 +248,7 @@ impl Shared {
     }
 
     fn publish(&self, memory: &memory::Memory) {
-        publish(&self.tally, &memory.tally);
+        publish(&self.counted, &memory.counted);
         publish(&self.standings, &memory.handlers);
     }
 }
@@ -351,18 +309,28 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 fn path_of(url: &str) -> Result<PathBuf, OpenError> {
     let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty() && !path.starts_with(':'));
-    path.map(PathBuf::from).ok_or_else(|| OpenError::Url(url.to_owned()))
+    path.map(PathBuf::from).ok_or_else(|| OpenError::Url(shown_url(url)))
 }
 
-/// Makes the directory and takes the lock file beside the database.
+/// Bodies hold push secrets: not for everybody's eyes. What is there already stays as it is.
+const FILE_MODE: u32 = 0o640;
+const FOLDER_MODE: u32 = 0o750;
+
+/// Makes the directory and the file where they are missing, and takes the lock file beside the database.
 fn lock(path: &Path) -> Result<File, OpenError> {
     let io = |error| OpenError::Io { path: path.to_owned(), error };
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(io)?;
+        fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(parent).map_err(io)?;
     }
-    let file = File::options().create(true).truncate(false).write(true).open(beside(path, ".lock")).map_err(io)?;
+    let mut ours = File::options();
+    ours.write(true).mode(FILE_MODE);
+    let file = ours.clone().create(true).truncate(false).open(beside(path, ".lock")).map_err(io)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        // SQLite takes an empty file for a new database, and gives its log the same mode.
+        Ok(()) => match ours.create_new(true).open(path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io(error)),
+            _ => Ok(file),
+        },
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(io(error)),
     }
@@ -411,28 +379,27 @@ fn register(db: &Connection, name: &str) -> rusqlite::Result<HandlerId> {
 
 /// Memory as of what is stored.
 fn recall(db: &Connection) -> rusqlite::Result<memory::Memory> {
-    let mut tally = Tally::default();
-    let mut count = |sql: &str, into: fn(&mut Tally) -> &mut std::collections::BTreeMap<HandlerId, i64>| {
+    let count = |sql: &str| -> rusqlite::Result<BTreeMap<HandlerId, i64>> {
         let mut statement = db.prepare(sql)?;
-        let rows = statement.query_map([], |row| Ok((HandlerId(row.get(0)?), row.get(1)?)))?;
-        rows.collect::<rusqlite::Result<Vec<_>>>().map(|found| into(&mut tally).extend(found))
+        statement.query_map([], |row| Ok((HandlerId(row.get(0)?), row.get(1)?)))?.collect()
     };
-    count("SELECT handler, count(*) FROM deliveries WHERE state = 2 GROUP BY handler", |t| &mut t.dead)?;
-    count(PENDING, |t| &mut t.pending)?;
-    count(PENDING, |t| &mut t.shelved)?;
+    let dead = count("SELECT handler, count(*) FROM deliveries WHERE state = 2 GROUP BY handler")?;
+    let pending = count(PENDING)?;
+    let mut counted = Counted { dead, pending: pending.clone(), ..Counted::default() };
     let mut statement = db.prepare("SELECT reason, count(*), sum(length(body)) FROM quarantine GROUP BY reason")?;
     let refused = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, (row.get(1)?, row.get(2)?))))?;
     for row in refused {
         let (reason, sums) = row?;
-        tally.refused.extend(reason.parse().ok().map(|reason| (reason, sums)));
+        counted.refused.extend(reason.parse().ok().map(|reason| (reason, sums)));
     }
-    tally.streams_live = db.query_row("SELECT value FROM meta WHERE key = 'streams_live'", [], |row| row.get(0))?;
+    counted.streams_live = db.query_row("SELECT value FROM meta WHERE key = 'streams_live'", [], |row| row.get(0))?;
     let highest =
         "SELECT max(coalesce((SELECT max(seq) FROM events), 0), (SELECT value FROM meta WHERE key = 'last_seq'))";
     let next_seq = db.query_row(highest, [], |row| row.get::<_, i64>(0))? + 1;
     Ok(memory::Memory {
         in_hand: HashMap::new(),
-        tally,
+        counted,
+        shelved: pending,
         next_seq,
         handlers: handlers::recall(db)?,
         any_forgotten: db.prepare("SELECT 1 FROM forgotten LIMIT 1")?.exists([])?,
@@ -477,6 +444,7 @@ fn checkpointer(
 ) -> impl FnOnce() + Send {
     move || {
         let mut db = None;
+        let mut before = 0;
         while !stopping.load(Ordering::Relaxed) {
             std::thread::sleep(CHECKPOINT_EVERY);
             if !database.is_in_place() {
@@ -488,8 +456,15 @@ fn checkpointer(
             let Some(open) = &db else {
                 continue;
             };
+            shared.log_waits.store(false, Ordering::Relaxed);
             match log.settle(open, Move::Passive) {
-                Ok(pages) => shared.log_pages.store(pages, Ordering::Relaxed),
+                Ok(Moved { pages, left }) => {
+                    shared.log_pages.store(pages, Ordering::Relaxed);
+                    let is_in_use = std::mem::replace(&mut before, pages) != pages;
+                    if is_in_use && pages > LOG_PAGES && left < pages / 2 && log.sync_moved().is_ok() {
+                        shared.log_waits.store(true, Ordering::Relaxed);
+                    }
+                }
                 // The writer meets the same trouble and reports it.
                 Err(_) => db = None,
             }
@@ -506,6 +481,39 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::{Settings, Store};
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn new_files_and_folders_are_not_for_everybody_and_others_stay_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/folder/s.db");
+        let open = || {
+            let settings = Settings { url: format!("sqlite:{}", path.display()), ..Settings::default() };
+            Store::open(settings, &[], Duration::from_secs(5), Arc::new(SystemClock)).unwrap()
+        };
+        let store = open();
+        for ending in ["", "-wal", "-shm", ".lock"] {
+            assert_eq!(mode(&beside(&path, ending)) & 0o027, 0, "{ending:?}");
+        }
+        assert_eq!([mode(&dir.path().join("new")) & 0o027, mode(&dir.path().join("new/folder")) & 0o027], [0, 0]);
+        drop(store);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+        let waited = std::time::Instant::now();
+        while lock(&path).is_err() {
+            assert!(waited.elapsed() < Duration::from_secs(20), "the threads of the first end");
+        }
+        drop(open());
+        assert_eq!(mode(&path), 0o664);
+    }
+
     /// Checkpoints on a second connection could corrupt the database before this version (the WAL-reset bug).
     #[test]
     fn the_bundled_sqlite_has_the_fix_our_checkpoints_need() {

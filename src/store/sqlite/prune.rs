@@ -1,41 +1,26 @@
 //! Forgetting: events whose deliveries have all ended go after their time, earlier when the store is too large.
 
+use super::super::model::{Pruned, Pruning};
 use super::catalogue;
 use super::events::ROW;
 use super::identities;
 use super::memory::Tx;
 use super::streams;
 use crate::clock::Timestamp;
+use crate::store::catalogue::Entry;
 
 type Result<T> = rusqlite::Result<T>;
 
 /// Events looked at in one transaction: few enough not to keep callbacks waiting.
 const STEP: i64 = 500;
-
-/// What may go.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Pruning {
-    /// Events received before this.
-    pub(in crate::store) received_before: Timestamp,
-    /// Every event that nobody waits for, whatever its age: the store is too large.
-    pub(in crate::store) any_age: bool,
-    /// Identities of events received at or after this outlive them.
-    pub(in crate::store) remember_since: Timestamp,
-}
-
-/// What one step did.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::store) struct Pruned {
-    /// Events that went.
-    pub(in crate::store) events: u64,
-    /// Where the next step begins; none: the end was reached.
-    pub(in crate::store) next: Option<i64>,
-}
+/// Bytes of their bodies, after which a transaction ends as well.
+const STEP_BYTES: u64 = if cfg!(test) { 256 } else { 4 << 20 };
 
 struct Candidate {
     seq: i64,
     received_at: i64,
     owed: bool,
+    bytes: u64,
 }
 
 /// Looks at the events behind `after`, in the order of storing.
@@ -44,11 +29,18 @@ pub(in crate::store) fn step(tx: &mut Tx<'_>, pruning: Pruning, after: i64) -> R
     if streams::is_under_way(tx.db)? {
         return Ok(Pruned::default());
     }
-    let candidates = candidates(tx, after)?;
-    let mut gone = Vec::new();
-    for event in &candidates {
+    let mut candidates = candidates(tx, after)?;
+    let mut full = i64::try_from(candidates.len()).is_ok_and(|n| n == STEP);
+    let (mut gone, mut bytes) = (Vec::new(), 0);
+    for (at, event) in candidates.iter().enumerate() {
         if !event.owed && (pruning.any_age || event.received_at < pruning.received_before.millis()) {
             gone.push(forget(tx, event, pruning.remember_since)?);
+            bytes += event.bytes;
+        }
+        if bytes > STEP_BYTES {
+            full = true;
+            candidates.truncate(at + 1);
+            break;
         }
     }
     let mut pruned = Pruned { events: gone.len() as u64, next: None };
@@ -59,7 +51,6 @@ pub(in crate::store) fn step(tx: &mut Tx<'_>, pruning: Pruning, after: i64) -> R
     }
     // Order of storing is all but order of receipt, so the first that is too young ends the walk.
     let too_young = |event: &&Candidate| !pruning.any_age && event.received_at >= pruning.received_before.millis();
-    let full = i64::try_from(candidates.len()).is_ok_and(|n| n == STEP);
     pruned.next = candidates.last().filter(|last| full && !too_young(last)).map(|last| last.seq);
     Ok(pruned)
 }
@@ -78,14 +69,16 @@ pub(in crate::store) fn drop_forgotten(tx: &mut Tx<'_>, before: Timestamp) -> Re
 /// Only of what is catalogued: an interruption that went unseen would leave its push without an end.
 fn candidates(tx: &Tx<'_>, after: i64) -> Result<Vec<Candidate>> {
     tx.db.prepare_cached(
-        "SELECT seq, received_at, EXISTS (SELECT 1 FROM deliveries d WHERE d.event = seq AND d.state IN (0, 2, 4, 5)) \
-         FROM events WHERE seq > ?1 AND seq < ?3 ORDER BY seq LIMIT ?2",
+        "SELECT seq, received_at, EXISTS (SELECT 1 FROM deliveries d WHERE d.event = seq AND d.state IN (0, 2, 4, 5)), \
+         length(body) FROM events WHERE seq > ?1 AND seq < ?3 ORDER BY seq LIMIT ?2",
     )?
-    .query_map([after, STEP, tx.catalogued_before()], |row| Ok(Candidate { seq: row.get(0)?, received_at: row.get(1)?, owed: row.get(2)? }))?
+    .query_map([after, STEP, tx.catalogued_before()], |row| {
+        Ok(Candidate { seq: row.get(0)?, received_at: row.get(1)?, owed: row.get(2)?, bytes: row.get(3)? })
+    })?
     .collect()
 }
 
-fn forget(tx: &mut Tx<'_>, event: &Candidate, remember_since: Timestamp) -> Result<catalogue::Entry> {
+fn forget(tx: &mut Tx<'_>, event: &Candidate, remember_since: Timestamp) -> Result<Entry> {
     if event.received_at >= remember_since.millis() {
         tx.db
             .prepare_cached("INSERT OR IGNORE INTO forgotten SELECT identity, received_at FROM events WHERE seq = ?1")?

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
+use super::super::model::page;
 use super::super::model::{NewRefused, Page, QuarantineFilter, Quarantined};
-use super::events::{page, where_clause};
+use super::events::where_clause;
 use super::memory::Tx;
 use crate::clock::Timestamp;
 use crate::event::Reason;
@@ -47,14 +48,14 @@ fn is_known(db: &Connection, new: &NewRefused) -> Result<bool> {
 /// While there is too much, the oldest of the reason that holds most goes.
 fn make_room(tx: &mut Tx<'_>) -> Result<()> {
     loop {
-        let mut tally = tx.memory.tally.clone();
-        tally.add(&tx.effects.tally);
-        let sum = tally.refused.values().fold((0, 0), |sum, (count, bytes)| (sum.0 + count, sum.1 + bytes));
+        let mut counted = tx.memory.counted.clone();
+        counted.add(&tx.effects.counted);
+        let sum = counted.refused.values().fold((0, 0), |sum, (count, bytes)| (sum.0 + count, sum.1 + bytes));
         let over = |have: i64, bound: u64| u64::try_from(have).is_ok_and(|have| have > bound);
         let largest = if over(sum.0, tx.bounds.max_count) {
-            tally.refused.iter().max_by_key(|(_, (count, _))| *count)
+            counted.refused.iter().max_by_key(|(_, (count, _))| *count)
         } else if over(sum.1, tx.bounds.max_bytes) {
-            tally.refused.iter().max_by_key(|(_, (_, bytes))| *bytes)
+            counted.refused.iter().max_by_key(|(_, (_, bytes))| *bytes)
         } else {
             return Ok(());
         };

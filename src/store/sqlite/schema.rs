@@ -8,7 +8,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x6C76_686B;
 
 /// Each entry leads from the format version of its place to the next. Entries that were released never change.
-pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
+pub(super) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
 
 /// - `seq` is the order of storing, `identity` what makes copies equal (own time, natural key, content).
 /// - Times are milliseconds since 1970 in UTC.
@@ -243,6 +243,15 @@ CREATE TABLE replays (
 );
 ";
 
+/// Streams know of every event that names them, so they are made anew; a generation that was being made is given up.
+const VERSION_7: &str = "
+UPDATE meta SET value = 1 + (SELECT max(value) FROM meta WHERE key IN ('streams_generation', 'streams_next'))
+    WHERE key = 'streams_next' AND (value > 0 OR EXISTS (SELECT 1 FROM events WHERE seq <
+        (SELECT value FROM meta WHERE key = 'catalogued_before')));
+UPDATE meta SET value = 0 WHERE key IN ('streams_carried', 'streams_from')
+    AND (SELECT value FROM meta WHERE key = 'streams_next') > 0;
+";
+
 /// Brings a database to the newest of `migrations`, each step in its own transaction. Refuses what a newer version
 /// wrote, and a database that is somebody else's.
 pub(super) fn migrate(db: &Connection, migrations: &[&str]) -> Result<(), OpenError> {
@@ -250,7 +259,7 @@ pub(super) fn migrate(db: &Connection, migrations: &[&str]) -> Result<(), OpenEr
     let found: usize = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if application != APPLICATION_ID && tables > 0 {
-        return Err(OpenError::Foreign);
+        return Err(OpenError::Foreign(db.path().unwrap_or_default().into()));
     }
     if found > migrations.len() {
         return Err(OpenError::TooNew { found, known: migrations.len() });
@@ -337,18 +346,44 @@ mod tests {
     fn streams_are_made_in_version_5_of_what_was_catalogued_before() {
         let db = Connection::open_in_memory().unwrap();
         migrate(&db, &MIGRATIONS[..4]).unwrap();
-        let next = |db: &Connection| -> i64 {
-            db.query_row("SELECT value FROM meta WHERE key = 'streams_next'", [], |row| row.get(0)).unwrap()
-        };
         let empty = Connection::open_in_memory().unwrap();
-        migrate(&empty, MIGRATIONS).unwrap();
-        assert_eq!(next(&empty), 0);
+        migrate(&empty, &MIGRATIONS[..5]).unwrap();
+        assert_eq!(rebuild(&empty), [0, -1, 0]);
+        catalogued(&db);
+        migrate(&db, &MIGRATIONS[..5]).unwrap();
+        assert_eq!(rebuild(&db), [2, -1, 0]);
+    }
+
+    /// The generation that is being made, and how far it is.
+    fn rebuild(db: &Connection) -> [i64; 3] {
+        ["streams_next", "streams_carried", "streams_from"]
+            .map(|key| db.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).unwrap())
+    }
+
+    /// Has an event that is in the sums and lists.
+    fn catalogued(db: &Connection) {
         let event = "INSERT INTO events (seq, id, identity, kind, received_at, verification, body) \
                      VALUES (7, x'01', x'02', 'relay', 0, 'unsigned', '{}')";
         db.execute(event, []).unwrap();
         db.execute("UPDATE meta SET value = 8 WHERE key = 'catalogued_before'", []).unwrap();
-        migrate(&db, MIGRATIONS).unwrap();
-        assert_eq!(next(&db), 2);
+    }
+
+    #[test]
+    fn streams_of_version_6_are_made_anew_in_version_7() {
+        let empty = Connection::open_in_memory().unwrap();
+        migrate(&empty, MIGRATIONS).unwrap();
+        assert_eq!(rebuild(&empty), [0, -1, 0]);
+        for (before, after) in [([0, -1, 900], [5, 0, 0]), ([6, -1, 5], [7, 0, 0]), ([5, 12, 0], [6, 0, 0])] {
+            let db = Connection::open_in_memory().unwrap();
+            migrate(&db, &MIGRATIONS[..6]).unwrap();
+            catalogued(&db);
+            let keys = ["streams_next", "streams_carried", "streams_from", "streams_generation"];
+            for (key, value) in keys.into_iter().zip(before.into_iter().chain([4])) {
+                db.execute("UPDATE meta SET value = ?2 WHERE key = ?1", rusqlite::params![key, value]).unwrap();
+            }
+            migrate(&db, MIGRATIONS).unwrap();
+            assert_eq!(rebuild(&db), after, "{before:?}");
+        }
     }
 
     #[test]
@@ -378,6 +413,6 @@ mod tests {
         assert!(matches!(migrate(&db, MIGRATIONS), Err(OpenError::TooNew { .. })));
         let other = Connection::open_in_memory().unwrap();
         other.execute_batch("CREATE TABLE theirs (x)").unwrap();
-        assert!(matches!(migrate(&other, MIGRATIONS), Err(OpenError::Foreign)));
+        assert!(matches!(migrate(&other, MIGRATIONS), Err(OpenError::Foreign(_))));
     }
 }

@@ -2,12 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::super::model::HandlerId;
-use super::super::queue::{ClaimRequest, Queue, Taken};
+use super::super::health::Complaints;
+use super::super::model::{ClaimKey, Release};
+use super::super::queue::{ClaimRequest, Load, Queue, Taken};
 use super::catalogue;
 use super::deliveries;
 use super::handlers;
@@ -18,15 +20,24 @@ use super::{BUSY, Database, Shared};
 use crate::clock::Clock;
 
 /// A write that somebody waits for.
-pub(in crate::store) trait Job: Send + std::fmt::Debug {
-    /// What it weighs in the queue.
-    fn bytes(&self) -> usize;
-
+pub(in crate::store) trait Job: Load + Send + std::fmt::Debug {
     /// Writes. Runs again from the start when its transaction could not be committed.
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
 
     /// Tells whoever waits that it is on stable storage, or why this one never will be.
     fn finish(self: Box<Self>, failure: Option<String>);
+}
+
+impl Load for Box<dyn Job> {
+    fn bytes(&self) -> usize {
+        self.as_ref().bytes()
+    }
+}
+
+impl Release for Queue<Box<dyn Job>> {
+    fn release(&self, key: ClaimKey, _holder: i64) {
+        Self::release(self, key);
+    }
 }
 
 /// How long an idle writer sleeps before it looks after itself.
@@ -43,9 +54,10 @@ pub(super) struct Writer {
     pub(super) log: Arc<Log>,
     pub(super) db: Option<Connection>,
     pub(super) memory: Memory,
-    pub(super) queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue<Box<dyn Job>>>,
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) complaints: Complaints,
 }
 
 impl Writer {
@@ -56,11 +68,11 @@ impl Writer {
         loop {
             let patience = if held.is_empty() { IDLE } else { BACKOFF };
             let taken = if held.is_empty() { self.queue.take(patience) } else { self.queue.take_no_jobs(patience) };
-            let Taken { jobs, claims, released, closed } = taken;
+            let Taken { jobs, claims, released, closed, .. } = taken;
             held.extend(jobs);
             for key in released {
                 self.memory.put_back(key);
-                self.wake(key.handler);
+                self.shared.bells.ring(key.handler);
             }
             // First, since they need nothing of what waits: a handler goes on while its next events are synced, and is
             // rung again when they are.
@@ -90,11 +102,15 @@ impl Writer {
         self.shared.health.begin();
         let outcome = self.commit(held, proving);
         if self.shared.health.end(outcome.as_ref().err().map(ToString::to_string)) {
+            self.complaints.end();
             // Whoever looked meanwhile was told that there is nothing.
-            self.shared.bells.load().values().for_each(|bell| bell.notify_one());
+            self.shared.bells.ring_all();
         }
         if let Err(error) = outcome {
-            tracing::error!(%error, waiting = held.len(), "the store cannot be written; trying again");
+            if let Some(attempts) = self.complaints.failed(Instant::now()) {
+                let waiting = self.queue.waiting().count;
+                tracing::error!(%error, waiting, attempts, "the store cannot be written; trying again");
+            }
             // A file that was removed lives only as long as it is open, and may yet be put back or copied.
             if self.database.is_in_place() {
                 self.db = None;
@@ -109,13 +125,15 @@ impl Writer {
             Err(error) if is_trouble(&error) => return Err(error),
             Err(_) => self.transaction(held, Care::Each, proving)?,
         };
-        let bytes = held.iter().map(|job| job.bytes()).sum();
+        let bytes = held.iter().map(Load::bytes).sum();
         self.queue.finished(held.len(), bytes);
         for (job, failure) in held.drain(..).zip(failures) {
             job.finish(failure);
         }
-        if self.shared.log_pages.load(std::sync::atomic::Ordering::Relaxed) > LOG_PAGES_MAX {
-            self.truncate_log();
+        if self.shared.log_pages.load(Ordering::Relaxed) > LOG_PAGES_MAX {
+            self.shorten_log(Move::Restart);
+        } else if self.shared.log_waits.swap(false, Ordering::Relaxed) {
+            self.shorten_log(Move::Passive);
         }
         Ok(())
     }
@@ -151,7 +169,7 @@ impl Writer {
                 let wake = self.memory.apply(effects, now);
                 self.shared.publish(&self.memory);
                 for handler in wake {
-                    self.wake(handler);
+                    self.shared.bells.ring(handler);
                 }
                 Ok(failures)
             }
@@ -176,7 +194,7 @@ impl Writer {
             super::super::Claimed::default()
         });
         for claim in &mut claimed.claims {
-            claim.release = Some(Arc::clone(&self.queue));
+            claim.release = Some(Arc::clone(&self.queue) as _);
         }
         // Whoever asked may be gone; then the claims go back by being dropped.
         let _ = request.reply.send(claimed);
@@ -194,27 +212,26 @@ impl Writer {
         Ok(())
     }
 
-    fn truncate_log(&self) {
+    /// Moves all of the log, which begins anew with the next commit.
+    fn shorten_log(&self, how: Move) {
         if let Some(db) = &self.db {
             let started = Instant::now();
             // Without patience: as long as somebody reads, the log cannot begin anew, and callbacks come first.
-            let outcome = db.busy_timeout(Duration::ZERO).and_then(|()| self.log.settle(db, Move::Restart));
+            let outcome = db.busy_timeout(Duration::ZERO).and_then(|()| self.log.settle(db, how));
             let _ = db.busy_timeout(BUSY);
-            tracing::debug!(?outcome, took = ?started.elapsed(), "write-ahead log was too long");
-            self.shared.log_pages.store(0, std::sync::atomic::Ordering::Relaxed);
-        }
-    }
-
-    fn wake(&self, handler: HandlerId) {
-        if let Some(waiting) = self.shared.bells.load().get(&handler) {
-            waiting.notify_one();
+            tracing::debug!(?outcome, took = ?started.elapsed(), "the write-ahead log was long");
+            self.shared.log_pages.store(0, Ordering::Relaxed);
         }
     }
 
     fn give_up(&self, mut held: Vec<Box<dyn Job>>) {
         held.extend(self.queue.abandon());
         if !held.is_empty() {
-            tracing::error!(callbacks = held.len(), "the store stays closed to what waits for it");
+            tracing::error!(
+                waiting = held.len(),
+                "the store stays closed to what waits for it; callbacks of it that were answered are spills on standard \
+                 error: import them"
+            );
         }
         for job in held {
             job.finish(Some("the store was closed before it could be written".to_owned()));

@@ -40,7 +40,14 @@ enum Sort {
     Recording,
     Screencapture,
     PushError,
+    /// Of a moderation, which has no time.
+    Audio,
+    /// Of a kind of which nothing but its time counts.
     Relay,
+    /// Of the stream of that name without domain and app.
+    Unknown,
+    /// Not of an interruption in shape.
+    Bare,
 }
 
 fn sketch() -> impl Strategy<Value = Sketch> {
@@ -50,7 +57,10 @@ fn sketch() -> impl Strategy<Value = Sketch> {
         1 => Just(Sort::Recording),
         1 => Just(Sort::Screencapture),
         1 => Just(Sort::PushError),
-        1 => Just(Sort::Relay),
+        1 => Just(Sort::Audio),
+        2 => Just(Sort::Relay),
+        1 => Just(Sort::Unknown),
+        1 => Just(Sort::Bare),
     ];
     let lasted = prop::option::of(0_i64..30);
     (0_u8..3, sort, 0_u8..4, 0_i64..40, lasted, prop::bool::weighted(0.2))
@@ -82,13 +92,16 @@ impl Sketch {
                 json!({"event_type": 200, "app": "d", "appname": "a", "create_time": time, "pic_full_url": "http://p/"})
             }
             Sort::PushError => json!({"event_type": 321, "domain": "d", "path": "a", "data_time": time * 1000}),
+            Sort::Audio => json!({"event_type": 315, "domain": "d", "path": "a", "requestId": self.secs}),
             Sort::Relay => json!({"event_type": 314, "to_url": "rtmp://d/a/x", "event_time": time}),
+            Sort::Unknown => json!({"event_type": 999, "event_time": time}),
+            Sort::Bare => json!({"event_type": 0, "app": "d", "appname": "a", "event_time": time}),
         };
         body["stream_id"] = stream.into();
-        if self.sequence > 0 {
+        if self.sequence > 0 && self.sort != Sort::Bare {
             body["sequence"] = ["9", "10", "100"][usize::from(self.sequence) - 1].into();
         }
-        if let Some(lasted) = self.lasted {
+        if let Some(lasted) = self.lasted.filter(|_| self.sort != Sort::Bare) {
             body["push_duration"] = (lasted * 1000).into();
         }
         body.to_string()
@@ -109,7 +122,7 @@ struct Known {
 impl Known {
     fn add(&mut self, event: &Event, change: isize) {
         self.events = self.events.wrapping_add_signed(change);
-        self.last_event_at = self.last_event_at.max(Some(event.facts.occurred_at.unwrap_or(event.received_at)));
+        self.last_event_at = self.last_event_at.max(event.facts.occurred_at);
         match Entry::of(event) {
             Some(Entry::Push(Notice::Began(name, at))) => self.merge(&name, Some(at), None, change),
             Some(Entry::Push(Notice::Ended(Some(name), end))) => self.merge(&name, None, Some(end), change),
@@ -150,6 +163,17 @@ impl Known {
         if self.events == 0 && !self.is_live() {
             return false;
         }
+        // What goes may have been all that something else was kept for.
+        loop {
+            let before = (self.loose.len(), self.pushes.len());
+            self.sweep_once();
+            if before == (self.loose.len(), self.pushes.len()) {
+                return true;
+            }
+        }
+    }
+
+    fn sweep_once(&mut self) {
         let timeline = self.timeline();
         let begun: Vec<_> = self.pushes.iter().map(|(push, _)| push.beginning()).collect();
         let is_current = |name: &PushName| timeline.first().is_some_and(|current| current.name == *name);
@@ -159,7 +183,6 @@ impl Known {
                 || begun.is_empty() && is_current(&PushName::Time(end.at))
         });
         self.pushes.retain(|(push, count)| *count > 0 || is_current(&push.name));
-        true
     }
 }
 
@@ -175,10 +198,10 @@ struct Play {
 }
 
 impl Play {
-    fn new() -> Self {
+    fn new(on: On) -> Self {
         let change = |settings: &mut Settings| settings.retention = Duration::from_hours(1);
         let (known, waiting, stored) = (Streams::new(), Vec::new(), BTreeMap::new());
-        Self { fixture: Fixture::new(change), known, waiting, stored, appended: 0 }
+        Self { fixture: Fixture::new(on, change), known, waiting, stored, appended: 0 }
     }
 
     fn step(mut self, step: Step) -> Self {
@@ -272,7 +295,6 @@ impl Play {
 
     /// All rows about streams, without the numbers that tell them apart.
     fn dump(&self) -> Vec<String> {
-        let db = rusqlite::Connection::open(self.fixture.directory.path().join("s.db")).unwrap();
         let mut all = Vec::new();
         for (columns, table) in [
             ("state, current, s.pushes, loose, alone, recordings, s.events, last_event_at, outlived_at", "streams s"),
@@ -282,14 +304,12 @@ impl Play {
             ),
             ("sort, at, event", "stream_notes n JOIN streams s ON s.id = n.stream"),
         ] {
-            let sql = format!("SELECT s.domain, s.app, s.stream, {columns} FROM {table}");
-            let mut statement = db.prepare(&sql).unwrap();
-            let count = statement.column_count();
-            let line = |row: &rusqlite::Row<'_>| {
-                (0..count).map(|column| row.get::<_, rusqlite::types::Value>(column)).collect::<Result<Vec<_>, _>>()
+            let columns = match self.fixture.place.engine() {
+                On::Postgres => columns.replace("name,", "key,"),
+                On::Sqlite => columns.to_owned(),
             };
-            let lines = statement.query_map([], line).unwrap().map(|line| format!("{table} {:?}", line.unwrap()));
-            all.extend(lines);
+            let rows = self.fixture.rows(&format!("SELECT s.domain, s.app, s.stream, {columns} FROM {table}"));
+            all.extend(rows.iter().map(|row| format!("{table} {row:?}")));
         }
         all.sort();
         all
@@ -325,7 +345,7 @@ impl Play {
         assert_eq!(told, all);
         let pictures = story.timeline.iter().filter_map(|push| push.screencapture.as_ref());
         for (picture, push) in pictures.zip(story.timeline.iter().filter(|push| push.screencapture.is_some())) {
-            assert!(push.span.began <= picture.facts.occurred_at);
+            assert!(push.span.began <= Some(picture.at));
         }
     }
 }
@@ -335,15 +355,13 @@ fn facts_of(span: &Span) -> (PushName, Option<Timestamp>, Option<End>) {
     (span.name.clone(), span.began, span.end)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-    #[test]
-    fn streams_are_what_their_events_come_to(steps in prop::collection::vec(step(), 1..60)) {
-        let mut play = steps.into_iter().fold(Play::new(), Play::step);
+fn streams_are_what_their_events_come_to(on: On) {
+    proptest!(on.cases(24), |(steps in prop::collection::vec(step(), 1..60))| {
+        let mut play = steps.into_iter().fold(Play::new(on), Play::step);
         play.check();
         play.rebuild();
         play.check();
-    }
+    });
 }
 
 fn sketch_of(sort: Sort, sequence: u8, secs: i64) -> Sketch {
@@ -355,9 +373,8 @@ fn expire(play: &mut Play) {
     play.prune();
 }
 
-#[test]
-fn a_live_stream_outlives_its_events_and_is_made_anew_without_them() {
-    let mut play = Play::new().step(Step::Append(sketch_of(Sort::Push, 1, 5)));
+fn a_live_stream_outlives_its_events_and_is_made_anew_without_them(on: On) {
+    let mut play = Play::new(on).step(Step::Append(sketch_of(Sort::Push, 1, 5)));
     expire(&mut play);
     assert!(play.ids().is_empty());
     play.check();
@@ -370,9 +387,8 @@ fn a_live_stream_outlives_its_events_and_is_made_anew_without_them() {
     assert_eq!(play.dump(), [""; 0], "it is forgotten with its last event");
 }
 
-#[test]
-fn a_stream_stays_ended_while_only_the_beginning_of_a_push_is_stored() {
-    let mut play = Play::new();
+fn a_stream_stays_ended_while_only_the_beginning_of_a_push_is_stored(on: On) {
+    let mut play = Play::new(on);
     play.append(&Sketch { owed: true, ..sketch_of(Sort::Push, 1, 5) });
     play.append(&sketch_of(Sort::Interruption, 1, 20));
     play.append(&Sketch { owed: true, ..sketch_of(Sort::Push, 2, 1) });
@@ -385,9 +401,33 @@ fn a_stream_stays_ended_while_only_the_beginning_of_a_push_is_stored() {
     assert_eq!(play.fixture.store.tally().streams_live, 0);
 }
 
-#[test]
-fn streams_of_a_former_generation_leave_nothing_behind() {
-    let mut play = Play::new();
+fn any_event_of_a_stream_keeps_it_and_moves_its_time_whichever_comes_first(on: On) {
+    let told = [sketch_of(Sort::Push, 1, 5), sketch_of(Sort::Interruption, 1, 20)];
+    let other = [sketch_of(Sort::Audio, 0, 0), Sketch { owed: true, ..sketch_of(Sort::Relay, 0, 30) }];
+    let mut dumps = BTreeSet::new();
+    for order in [[0, 1, 2, 3], [2, 3, 0, 1], [3, 0, 2, 1], [1, 2, 0, 3]] {
+        let mut play = Play::new(on);
+        for at in order {
+            play.append(told.iter().chain(&other).nth(at).unwrap());
+            play.check();
+        }
+        dumps.insert(play.dump().into_iter().filter(|row| !row.starts_with("stream_notes")).collect::<Vec<_>>());
+        expire(&mut play);
+        assert_eq!(play.ids().len(), 1);
+        play.check();
+        play.rebuild();
+        let Fixture { store, runtime, .. } = &play.fixture;
+        let shown = runtime.block_on(store.streams(StreamFilter::default(), 10, None)).unwrap().items;
+        assert_eq!(
+            shown.iter().map(|row| row.last_event_at).collect::<Vec<_>>(),
+            [START.plus(Duration::from_secs(30))]
+        );
+    }
+    assert_eq!(dumps.len(), 1, "{dumps:#?}");
+}
+
+fn streams_of_a_former_generation_leave_nothing_behind(on: On) {
+    let mut play = Play::new(on);
     for number in 0..40 {
         play.append(&Sketch { stream: number % 3, ..sketch_of(Sort::Push, 0, i64::from(number)) });
     }
@@ -397,9 +437,8 @@ fn streams_of_a_former_generation_leave_nothing_behind() {
     assert_eq!(rows.len(), 43);
 }
 
-#[test]
-fn nothing_is_pruned_while_streams_are_made_anew() {
-    let mut play = Play::new();
+fn nothing_is_pruned_while_streams_are_made_anew(on: On) {
+    let mut play = Play::new(on);
     for secs in 0..20 {
         play.append(&sketch_of(Sort::Push, 1, secs));
     }
@@ -418,9 +457,8 @@ fn nothing_is_pruned_while_streams_are_made_anew() {
     assert_eq!(play.fixture.prune(), 20);
 }
 
-#[test]
-fn pages_of_streams_follow_each_other_by_every_filter() {
-    let fixture = Fixture::new(|_| {});
+fn pages_of_streams_follow_each_other_by_every_filter(on: On) {
+    let fixture = Fixture::new(on, |_| {});
     let mut all = Vec::new();
     for number in 0..60_usize {
         let (domain, app, ends) = (number % 3, number / 3 % 2, number % 4 == 0);
@@ -473,4 +511,14 @@ fn pages_of_streams_follow_each_other_by_every_filter() {
     }
     let wrong = fixture.runtime.block_on(fixture.store.streams(StreamFilter::default(), 1, Some("x")));
     assert_eq!(wrong.unwrap_err(), StoreError::Cursor);
+}
+
+on_both! {
+    streams_are_what_their_events_come_to,
+    a_live_stream_outlives_its_events_and_is_made_anew_without_them,
+    a_stream_stays_ended_while_only_the_beginning_of_a_push_is_stored,
+    any_event_of_a_stream_keeps_it_and_moves_its_time_whichever_comes_first,
+    streams_of_a_former_generation_leave_nothing_behind,
+    nothing_is_pruned_while_streams_are_made_anew,
+    pages_of_streams_follow_each_other_by_every_filter,
 }

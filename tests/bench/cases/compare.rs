@@ -12,8 +12,8 @@ impl Bench {
             return Ok(());
         };
         for (name, handler) in [("accept alone", Handler::Idle), ("delivering to a file", Handler::File)] {
-            let theirs = self.server(&other, "theirs", handler)?;
-            let ours = self.livehook("ours", handler)?;
+            let theirs = self.server(&other, "theirs", handler).await?;
+            let ours = self.livehook("ours", handler).await?;
             let targets = (self.target(&theirs), self.target(&ours));
             let pairs = self.pairs((&theirs, &targets.0), (&ours, &targets.1)).await?;
             let (rates, note) = ratio(&pairs, |cost| cost.rate, 0);

@@ -13,9 +13,9 @@ use crate::sink::Sink;
 /// A backlog may take this long to be delivered between two rounds.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
 /// Deliveries that ended well.
-const DONE: &str = r#"livehook_handler_attempts_total{handler="sink",outcome="done"}"#;
+pub(super) const DONE: &str = r#"livehook_handler_attempts_total{handler="sink",outcome="done"}"#;
 /// Deliveries that wait.
-const DEPTH: &str = r#"livehook_queue_depth{handler="sink"}"#;
+pub(super) const DEPTH: &str = r#"livehook_queue_depth{handler="sink"}"#;
 
 /// One round of both.
 struct Round {
@@ -40,9 +40,9 @@ impl Bench {
         Ok(())
     }
 
-    async fn deliver(&mut self, name: &str, handler: Handler, spread: Spread) -> io::Result<()> {
-        let alone = self.livehook("alone", Handler::Idle)?;
-        let delivering = self.livehook("delivering", handler)?;
+    async fn deliver(&mut self, name: &str, handler: Handler<'_>, spread: Spread) -> io::Result<()> {
+        let alone = self.livehook("alone", Handler::Idle).await?;
+        let delivering = self.livehook("delivering", handler).await?;
         let targets = [&alone, &delivering].map(|server| Target { spread, ..self.target(server) });
         // Deliveries of one stream go one by one: a backlog would take too long to go.
         let count = if spread == Spread::One { 1 } else { self.plan.rounds.div_ceil(2) };
@@ -61,6 +61,7 @@ impl Bench {
             let micros = median(rounds.iter().filter_map(|round| round.micros));
             self.report.tell(format!("processor time, accepted and delivered ({name})"), micros, " µs");
         }
+        self.weight(&delivering, &format!("with its delivery ({name})")).await?;
         self.check(&delivering, name).await
     }
 

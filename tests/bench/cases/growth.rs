@@ -53,9 +53,6 @@ const QUESTIONS: &[(&str, &str)] = &[
 
 impl Bench {
     pub(crate) async fn growth(&mut self) -> io::Result<()> {
-        if self.stored == 0 {
-            return Ok(());
-        }
         self.room()?;
         let (stored, memory) = self.fill().await?;
         self.report.fact("stored", grouped(&stored.to_string()));
@@ -63,7 +60,7 @@ impl Bench {
 
         let (took, full) = self.first_answer("full").await?;
         self.report.tell("start to first durable 200, store filled and killed", took, " ms");
-        let empty = self.livehook("empty", Handler::Idle)?;
+        let empty = self.livehook("empty", Handler::Idle).await?;
         let targets = (self.target(&empty), self.target(&full));
         let pairs = self.pairs((&empty, &targets.0), (&full, &targets.1)).await?;
         let (rates, note) = ratio(&pairs, |cost| cost.rate, 0);
@@ -96,7 +93,7 @@ impl Bench {
     /// every hundredth ends as a dead delivery. Returns how many are stored, and what memory that took.
     async fn fill(&mut self) -> io::Result<(u64, Memory)> {
         let sink = Sink::start()?;
-        let server = self.livehook("full", Handler::Refused(sink.address))?;
+        let server = self.livehook("full", Handler::Refused(sink.address)).await?;
         let pushes = self.target(&server);
         load::saturate(&Target { sort: Sort::Forged, ..pushes.clone() }, span(RARE)).await?;
         let rare = load::saturate(&Target { sort: Sort::Interruption, ..pushes.clone() }, span(RARE)).await?;

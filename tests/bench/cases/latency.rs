@@ -12,7 +12,7 @@ use crate::report::Bound;
 
 impl Bench {
     pub(crate) async fn latency(&mut self) -> io::Result<()> {
-        let server = self.livehook("latency", Handler::Idle)?;
+        let server = self.livehook("latency", Handler::Idle).await?;
         tokio::time::sleep(SETTLE).await;
         self.memory("memory idle", server.memory(), Bound::Less { must: 20.0, want: 10.0 });
         let target = self.target(&server);

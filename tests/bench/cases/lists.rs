@@ -4,7 +4,6 @@
 //! The store is filled through its own code, not over HTTP: ten times as fast, and the same rows.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use livehook::event::{Event, EventId, Identity, Incoming, Verification};
 use livehook::store::{Claim, HandlerId, NewEvent, Owed, Settings, Settlement, Store, StoreError, Verdict};
 
 use super::{Bench, float};
-use crate::child::{Handler, Program, Server};
+use crate::child::Server;
 use crate::report::{Bound, aside};
 
 /// Appends under way at the same time.
@@ -73,14 +72,11 @@ const QUESTIONS: &[(&str, &str)] = &[
 
 impl Bench {
     pub(crate) async fn lists(&mut self) -> io::Result<()> {
-        if self.stored == 0 {
-            return Ok(());
-        }
         self.room()?;
-        let dir = self.dir.join("lists");
-        std::fs::create_dir_all(&dir)?;
-        self.fill_directly(&dir.join("livehook.db")).await.map_err(io::Error::other)?;
-        let server = Server::livehook(&self.cores, &Program::Ours, &dir, Handler::Idle)?;
+        self.stores.clear(&self.dir, "lists").await?;
+        std::fs::create_dir_all(self.dir.join("lists"))?;
+        self.fill_directly(self.stores.url(&self.dir, "lists")).await.map_err(io::Error::other)?;
+        let server = self.again("lists")?;
         let middle = self.stored / 2;
         for (what, question) in QUESTIONS {
             let question = question
@@ -110,8 +106,8 @@ impl Bench {
     }
 
     /// Fills a store, has its deliveries end in every way there is, and all of it catalogued.
-    async fn fill_directly(&mut self, path: &Path) -> Result<(), StoreError> {
-        let settings = Settings { url: format!("sqlite:{}", path.display()), ..Settings::default() };
+    async fn fill_directly(&mut self, url: String) -> Result<(), StoreError> {
+        let settings = Settings { url, ..Settings::default() };
         let store = Store::open(settings, &[HANDLER.to_owned()], CLOSE, Arc::new(SystemClock));
         let store = store.map_err(|error| StoreError::Refused(error.to_string()))?;
         let sink = store.handler(HANDLER).ok_or(StoreError::Closed)?;

@@ -1,17 +1,20 @@
 //! What is measured, a file for each part.
 
+mod brokers;
 mod compare;
 mod delivery;
 mod growth;
 mod latency;
 mod lists;
 mod rates;
+mod replicas;
 mod slow;
 mod start;
 mod throughput;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -22,6 +25,7 @@ use crate::load::{self, CONNECTIONS, Numbers, Span, Target};
 use crate::machine::{self, Cores};
 use crate::numbers::shown;
 use crate::report::{Bound, Report};
+use crate::stores::Stores;
 
 /// How long and how often.
 #[derive(Clone, Copy)]
@@ -58,6 +62,7 @@ pub(crate) struct Bench {
     /// Events that a store is filled with; 0: none is.
     pub(crate) stored: u64,
     pub(crate) numbers: Numbers,
+    pub(crate) stores: Arc<Stores>,
     pub(crate) report: Report,
 }
 
@@ -178,16 +183,19 @@ impl Bench {
     }
 
     /// A livehook with nothing in its store yet.
-    fn livehook(&self, name: &str, handler: Handler) -> io::Result<Server> {
-        self.server(&Program::Ours, name, handler)
+    async fn livehook(&self, name: &str, handler: Handler<'_>) -> io::Result<Server> {
+        self.server(&Program::Ours, name, handler).await
     }
 
-    fn server(&self, program: &Program, name: &str, handler: Handler) -> io::Result<Server> {
-        let dir = self.dir.join(name);
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir)?;
-        }
-        Server::livehook(&self.cores, program, &dir, handler)
+    async fn server(&self, program: &Program, name: &str, handler: Handler<'_>) -> io::Result<Server> {
+        self.stores.clear(&self.dir, name).await?;
+        Server::livehook(&self.cores, program, &self.dir.join(name), handler, &self.stores.url(&self.dir, name))
+    }
+
+    /// One that goes on where another of that name has ended, or begins.
+    fn again(&self, name: &str) -> io::Result<Server> {
+        let (dir, url) = (self.dir.join(name), self.stores.url(&self.dir, name));
+        Server::livehook(&self.cores, &Program::Ours, &dir, Handler::Idle, &url)
     }
 
     fn target(&self, server: &Server) -> Target {
@@ -197,6 +205,7 @@ impl Bench {
             spread: Spread::Many,
             sort: Sort::Push,
             numbers: self.numbers.clone(),
+            happened: None,
         }
     }
 
@@ -210,6 +219,15 @@ impl Bench {
         if others > 0.0 {
             self.report.tell(format!("NOT STORED AS NEW EVENTS ({what})"), others, "");
         }
+        Ok(())
+    }
+
+    /// What the store takes for an event.
+    async fn weight(&mut self, server: &Server, what: &str) -> io::Result<()> {
+        let bytes = server.metric("livehook_store_bytes").await?;
+        let events = server.metric("livehook_events_received_total").await?;
+        let note = format!("of {events:.0}");
+        self.report.add(format!("store, for an event {what}"), bytes / events.max(1.0), " bytes", Bound::None, note);
         Ok(())
     }
 

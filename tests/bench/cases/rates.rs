@@ -27,7 +27,7 @@ struct Climber {
 impl Bench {
     pub(crate) async fn rates(&mut self) -> io::Result<()> {
         let bare = Server::bare(&self.cores)?;
-        let ours = self.livehook("rates", Handler::Idle)?;
+        let ours = self.livehook("rates", Handler::Idle).await?;
         let mut climbers = [("bare route", &bare), ("livehook", &ours)].map(|(name, server)| Climber {
             name,
             target: self.target(server),

@@ -17,7 +17,7 @@ impl Bench {
     pub(crate) async fn slow(&mut self) -> io::Result<()> {
         let mut usual = None;
         for millis in self.plan.syncs {
-            let server = self.server(&Program::Slow(*millis), &format!("slow-{millis}"), Handler::Idle)?;
+            let server = self.server(&Program::Slow(*millis), &format!("slow-{millis}"), Handler::Idle).await?;
             let few = self.target(&server);
             let many = Target { connections: CALLERS, ..self.target(&server) };
             load::saturate(&many, span(WARM_UP)).await?;

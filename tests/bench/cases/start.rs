@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{Bench, float, median};
-use crate::child::{Handler, Program, Server};
+use crate::child::{Handler, Server};
 use crate::event;
 use crate::load::{self, Span};
 use crate::report::Bound;
@@ -19,7 +19,9 @@ impl Bench {
     pub(crate) async fn start(&mut self) -> io::Result<()> {
         let mut empty = Vec::new();
         for number in 0..self.plan.starts {
-            empty.push(self.first_answer(&format!("empty-{number}")).await?.0);
+            let name = format!("empty-{number}");
+            self.stores.clear(&self.dir, &name).await?;
+            empty.push(self.first_answer(&name).await?.0);
         }
         let bound = Bound::Less { must: 100.0, want: 25.0 };
         self.report.add("start to first durable 200, empty", median(empty.into_iter()), " ms", bound, "");
@@ -44,14 +46,14 @@ impl Bench {
     /// Starts a server in `name` and returns how many milliseconds its first answer took.
     pub(super) async fn first_answer(&self, name: &str) -> io::Result<(f64, Server)> {
         let begun = Instant::now();
-        let server = Server::livehook(&self.cores, &Program::Ours, &self.dir.join(name), Handler::Idle)?;
+        let server = self.again(name)?;
         load::once(&self.target(&server)).await?;
         Ok((begun.elapsed().as_secs_f64() * 1000.0, server))
     }
 
     /// Kills a server under load. Returns the events it had acknowledged.
     async fn killed(&self, name: &str) -> io::Result<Vec<u64>> {
-        let server = Server::livehook(&self.cores, &Program::Ours, &self.dir.join(name), Handler::Idle)?;
+        let server = self.livehook(name, Handler::Idle).await?;
         let target = self.target(&server);
         let window = self.plan.window / 2;
         let kill = async {

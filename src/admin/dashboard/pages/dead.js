@@ -1,6 +1,6 @@
 // Deliveries that nobody tries again without a person, or that wait.
 
-import { find, path, post } from "../api.js";
+import { PATIENT, find, path, post } from "../api.js";
 import { h, put } from "../dom.js";
 import { number, timeOf } from "../format.js";
 import { List } from "../list.js";
@@ -56,12 +56,12 @@ export default async function dead(here) {
     function all(verdict) {
         return button(t(`dead.${verdict}.all`), async () => {
             const asked = { state: filter.state, ...(filter.handler && { handler: filter.handler }) };
-            const { matched } = await post(`/deliveries/${verdict}`, { ...asked, dry_run: true });
+            const { matched } = await post(`/deliveries/${verdict}`, { ...asked, dry_run: true }, PATIENT);
             if (matched === 0) return say(t("dead.nothing"));
             const text = count(`dead.${verdict}.ask`, matched, number(matched));
             const where = filter.handler ? [t("delivery.handler"), ": ", raw(filter.handler)] : t("dead.everywhere");
             if (!await confirm(t(`dead.${verdict}.all`), [h("p", {}, text), h("p", { class: "hint" }, where)], t(`act.${verdict}`), verdict === "drop" ? "danger" : "primary")) return;
-            const { changed } = await post(`/deliveries/${verdict}`, asked);
+            const { changed } = await post(`/deliveries/${verdict}`, asked, PATIENT);
             say(count(`dead.${verdict}.done`, changed, number(changed)));
             await refresh();
         }, verdict === "drop" ? "quiet" : "");

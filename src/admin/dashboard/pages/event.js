@@ -19,15 +19,17 @@ export default async function event(here) {
     here.place.append(...[head, about(event), card(t("event.deliveries"), deliveries), payload(t("event.payload"), body, id),
         event.drift.length > 0 && card(t("event.drift"), h("p", { class: "hint" }, t("event.drift.text")), h("ul", { class: "plain" }, event.drift.map(line => h("li", {}, raw(line))))),
         payload("CloudEvent", member(text, "cloudevent") ?? "null", null)].filter(Boolean));
-    const paint = found => put(deliveries, shown(found, refresh));
+    let painted = "";
+    const paint = found => {
+        painted = JSON.stringify(found);
+        put(deliveries, shown(found, refresh));
+    };
     const refresh = async () => paint(read(await getText(path("events", id), here.signal)).deliveries);
     paint(event.deliveries);
-    let last = JSON.stringify(event.deliveries);
     here.every(FOLLOW, async () => {
         const found = read(await getText(path("events", id), here.signal)).deliveries;
         // Painting takes the focus from whoever is at a button.
-        if (JSON.stringify(found) !== last && !deliveries.contains(document.activeElement)) paint(found);
-        last = JSON.stringify(found);
+        if (JSON.stringify(found) !== painted && !deliveries.contains(document.activeElement)) paint(found);
     });
 }
 

@@ -1,6 +1,6 @@
 // Who gets events: holding back, letting go, and having events delivered again.
 
-import { find, get, path, post } from "../api.js";
+import { PATIENT, find, get, path, post } from "../api.js";
 import { h, put } from "../dom.js";
 import { ageOf, number, timeOf } from "../format.js";
 import { count, name, t } from "../language.js";
@@ -79,7 +79,7 @@ function form(names, queued) {
         return { ...Object.fromEntries(Object.entries(wanted).filter(([, value]) => value)), ...(chosen.length && { handlers: chosen }) };
     };
     const tryOut = async () => {
-        const { matched } = await post("/replay", { ...asked(), dry_run: true });
+        const { matched } = await post("/replay", { ...asked(), dry_run: true }, PATIENT);
         put(told, notice(count("replay.matched", matched, number(matched)), matched ? "ok" : "none"));
         return matched;
     };
@@ -97,7 +97,7 @@ function form(names, queued) {
         const body = [h("p", {}, count("replay.ask", matched, number(matched))), h("p", { class: "hint" }, `${t("replay.to")}: `, raw(to)), h("p", { class: "hint" }, t("replay.again"))];
         if (!await confirm(t("replay.title"), body, t("act.replay"), "primary")) return;
         const pace = rate.value ? { rate: Number(rate.value) } : {};
-        const job = await post("/replay", { ...asked(), ...pace, background: true });
+        const job = await post("/replay", { ...asked(), ...pace, background: true }, PATIENT);
         put(told, notice(job.id ? t("replay.begun") : count("replay.queued", job.queued, number(job.queued)), "ok"));
         await queued();
     };

@@ -1,6 +1,6 @@
 // Callbacks that were refused: why, and what to do about it.
 
-import { find, getBytes, path, post } from "../api.js";
+import { find, get, getBytes, path, post, query } from "../api.js";
 import { h, put } from "../dom.js";
 import { bytes, number, timeOf } from "../format.js";
 import { covered, hasSecrets, view } from "../json.js";
@@ -9,12 +9,16 @@ import { count, name, t } from "../language.js";
 import { REASONS, button, card, confirm, field, notice, raw, say, select, show } from "../pieces.js";
 
 const FOLLOW = 4_000;
+/// Callbacks read at once, and looked at again at once: few enough that it soon is seen how far it is.
+const PAGE = 1000;
+const STEP = 100;
 
 export default async function quarantine(here) {
     const filter = { reason: here.query.get("reason") ?? "" };
     const counts = h("ul", { class: "reasons" });
     const advice = h("div");
     const all = h("div", { class: "buttons" });
+    const progress = h("div", { role: "status" });
     const reason = select("reason", [["", t("filter.all")], ...REASONS.map(reason => [reason, name("reason", reason)])], filter.reason);
     const list = new List({ path: "/quarantine", filter, member: "items", columns: columns(refresh), key: row => row.id,
         caption: t("page.quarantine"), nothing: t("quarantine.none") });
@@ -22,7 +26,7 @@ export default async function quarantine(here) {
     here.place.append(h("p", { class: "hint" }, t("quarantine.text")), counts,
         h("form", { class: "filters", role: "search", "aria-label": t("filter.title"), on: { submit: event => event.preventDefault() } },
             field(t("quarantine.reason"), reason), all),
-        advice, list.element);
+        progress, advice, list.element);
     reason.addEventListener("change", () => choose(reason.value));
     await refresh();
     here.every(FOLLOW, () => (list.element.contains(document.activeElement) ? Promise.resolve() : Promise.all([list.refresh(), sum()])));
@@ -37,7 +41,8 @@ export default async function quarantine(here) {
     async function refresh() {
         put(advice, filter.reason && explanation(filter.reason));
         advice.hidden = !filter.reason;
-        put(all, many(filter, false, refresh), (!filter.reason || forcible(filter.reason)) && many(filter, true, refresh));
+        const done = () => here.signal.aborted || refresh();
+        put(all, many(filter, false, progress, done), (!filter.reason || forcible(filter.reason)) && many(filter, true, progress, done));
         await Promise.all([list.load(here.signal), sum()]);
     }
 
@@ -83,17 +88,53 @@ function one(item, force, refresh) {
     }, force ? "quiet" : "");
 }
 
-function many(filter, force, refresh) {
+function many(filter, force, progress, done) {
     return button(t(force ? "quarantine.force.all" : "quarantine.readmit.all"), async () => {
         const stats = await find("/stats?span=1h");
-        const held = filter.reason ? stats?.quarantine.by_reason[filter.reason] : stats?.quarantine.total;
+        const { reason } = filter;
+        const held = reason ? stats?.quarantine.by_reason[reason] : stats?.quarantine.total;
         const body = [h("p", {}, held === undefined ? t("quarantine.many.text") : count("quarantine.many.count", held, number(held))),
-            h("p", { class: "hint" }, filter.reason ? `${t("quarantine.reason")}: ${name("reason", filter.reason)}` : t("quarantine.many.every")),
+            h("p", { class: "hint" }, reason ? `${t("quarantine.reason")}: ${name("reason", reason)}` : t("quarantine.many.every")),
             force && notice(t("quarantine.force.text"), "warn")].filter(Boolean);
         if (!await confirm(t(force ? "quarantine.force.all" : "quarantine.readmit.all"), body, t(force ? "act.force" : "act.readmit"), force ? "danger" : "primary")) return;
-        report(await post("/quarantine/readmit", { force, ...(filter.reason && { reason: filter.reason }) }));
-        await refresh();
+        await readmit(await ids(reason), force, progress);
+        await done();
     }, force ? "quiet" : "");
+}
+
+/// All that are there now, the oldest first.
+async function ids(reason) {
+    const found = [];
+    for (let cursor = null; ; ) {
+        const page = await get(`/quarantine${query({ reason, limit: PAGE, cursor })}`);
+        found.push(...page.items.map(item => item.id));
+        cursor = page.next;
+        if (!cursor) return found.reverse();
+    }
+}
+
+/// Has them looked at again some at a time, and shows how far it is. Whoever closes the window meanwhile is asked first.
+async function readmit(ids, force, progress) {
+    const sum = { readmitted: 0, refused: 0 };
+    const stay = event => event.preventDefault();
+    addEventListener("beforeunload", stay);
+    try {
+        for (let at = 0; at < ids.length; at += STEP) {
+            put(progress, gauge(at, ids.length));
+            const one = await post("/quarantine/readmit", { ids: ids.slice(at, at + STEP), force });
+            sum.readmitted += one.readmitted;
+            sum.refused += one.refused;
+        }
+    } finally {
+        removeEventListener("beforeunload", stay);
+        put(progress);
+        report(sum);
+    }
+}
+
+function gauge(done, all) {
+    const text = t("store.of", { a: number(done), b: number(all) });
+    return [h("progress", { max: all, value: done, "aria-label": text }), " ", text];
 }
 
 function report({ readmitted, refused }) {

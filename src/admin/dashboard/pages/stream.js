@@ -13,7 +13,7 @@ const HEIGHT = 76;
 
 export default async function stream(here) {
     const [domain, app, stream] = here.rest;
-    const at = path("streams", part(domain), part(app), part(stream));
+    const at = path("streams", part(domain), part(app), streamPart(stream));
     const follow = `#/events${query({ domain, app, stream })}`;
     here.title(stream, link(follow, t("stream.events")));
     const place = h("div", { class: "page" });
@@ -31,8 +31,12 @@ export default async function stream(here) {
     here.every(FOLLOW, refresh);
 }
 
-/// A path has no empty parts: a dash stands for none, and a name of dashes alone is written with one more.
-const part = name => (/^-*$/.test(name) ? `${name}-` : name);
+/// A path has no parts that are empty, and browsers resolve `.` and `..`, even encoded ones: these are written with a dash
+/// behind them, and what is one of them and dashes by itself with one dash more.
+const part = name => (/^\.{0,2}-*$/.test(name) ? `${name}-` : name);
+
+/// The last part: a stream has a name, so that dashes alone are one.
+const streamPart = name => (/^-*$/.test(name) ? name : part(name));
 
 function paint(place, found) {
     const pushes = found.timeline ?? [];

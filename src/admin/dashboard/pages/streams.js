@@ -1,11 +1,10 @@
 // Who is live, and who was.
 
 import { h } from "../dom.js";
-import { ageOf, number, span, timeOf } from "../format.js";
+import { ageOf, lastingSince, number, span, timeOf } from "../format.js";
 import { List } from "../list.js";
 import { name, t } from "../language.js";
 import { field, input, raw, select, stateOf, streamLink, watch } from "../pieces.js";
-import { now } from "../api.js";
 
 const FOLLOW = 4_000;
 
@@ -41,7 +40,7 @@ function columns() {
 export function lasted(push) {
     if (push.duration_ms !== null && push.duration_ms !== undefined) return span(push.duration_ms);
     if (push.state === "ended" || !push.started_at) return h("span", { class: "none" }, "–");
-    return span(Math.max(0, now() - Date.parse(push.started_at)));
+    return lastingSince(push.started_at);
 }
 
 /// Why a push ended, in words.

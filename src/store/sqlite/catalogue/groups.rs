@@ -9,8 +9,8 @@ use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use super::super::events::where_clause;
 use super::super::memory::Tx;
-use super::Entry;
-use crate::event::{Event, Kind, Verification};
+use crate::event::{Kind, Verification};
+use crate::store::catalogue::Entry;
 use crate::store::model::EventFilter;
 
 type Result<T> = rusqlite::Result<T>;
@@ -23,7 +23,7 @@ const NONE: &str = "";
 const OTHERS: &str = " ";
 
 /// What the events of a group have in common.
-type Key<'a> = (Kind, &'a str, &'a str, Verification);
+type Key<'a> = (&'a str, &'a str, &'a str, Verification);
 
 /// A group as it stands in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(super) struct Match {
 pub(super) fn add(tx: &Tx<'_>, entries: &[Entry]) -> Result<Vec<Group>> {
     let mut by_key: BTreeMap<Key<'_>, Vec<usize>> = BTreeMap::new();
     for (at, entry) in entries.iter().enumerate() {
-        by_key.entry(key(&entry.event)).or_default().push(at);
+        by_key.entry(key(entry)).or_default().push(at);
     }
     let mut room = None;
     let mut groups = vec![Group { id: 0, is_others: false }; entries.len()];
@@ -54,9 +54,9 @@ pub(super) fn add(tx: &Tx<'_>, entries: &[Entry]) -> Result<Vec<Group>> {
             groups[*at] = group;
             tx.db
                 .prepare_cached("INSERT INTO grouped (grp, event) VALUES (?1, ?2)")?
-                .execute([group.id, entries[*at].seq])?;
+                .execute([group.id, entries[*at].row.seq])?;
         }
-        let newest = members.last().map(|at| entries[*at].seq);
+        let newest = members.last().map(|at| entries[*at].row.seq);
         tx.db
             .prepare_cached("UPDATE groups SET count = count + ?2, newest = max(newest, ?3) WHERE id = ?1")?
             .execute(params![group.id, members.len(), newest])?;
@@ -64,29 +64,31 @@ pub(super) fn add(tx: &Tx<'_>, entries: &[Entry]) -> Result<Vec<Group>> {
     Ok(groups)
 }
 
-/// Takes events off the lists, and forgets groups that have none left. Returns the group each was in.
-pub(super) fn remove(tx: &Tx<'_>, entries: &[Entry]) -> Result<Vec<Group>> {
+/// Takes events off the lists, and forgets groups that have none left. Returns the group each was in, if it was in any.
+pub(super) fn remove(tx: &Tx<'_>, entries: &[Entry]) -> Result<Vec<Option<Group>>> {
     let mut known: BTreeMap<Key<'_>, [Option<Group>; 2]> = BTreeMap::new();
     let mut gone: BTreeMap<i64, i64> = BTreeMap::new();
     let mut groups = Vec::with_capacity(entries.len());
     for entry in entries {
-        let key = key(&entry.event);
+        let key = key(entry);
         // It may have been stored before there was room for a group of its own.
         let candidates = match known.get(&key) {
             Some(candidates) => *candidates,
             None => *known.entry(key).or_insert([find(tx.db, key)?, find(tx.db, others(key))?]),
         };
+        let mut own = None;
         for group in candidates.into_iter().flatten() {
             let removed = tx
                 .db
                 .prepare_cached("DELETE FROM grouped WHERE grp = ?1 AND event = ?2")?
-                .execute([group.id, entry.seq])?;
+                .execute([group.id, entry.row.seq])?;
             if removed > 0 {
                 *gone.entry(group.id).or_default() += 1;
-                groups.push(group);
+                own = Some(group);
                 break;
             }
         }
+        groups.push(own);
     }
     for (id, count) in gone {
         tx.db.prepare_cached("UPDATE groups SET count = count - ?2 WHERE id = ?1")?.execute([id, count])?;
@@ -118,13 +120,13 @@ pub(super) fn matching(db: &Connection, filter: &EventFilter) -> Result<Vec<Matc
         .collect()
 }
 
-fn key(event: &Event) -> Key<'_> {
-    let facts = &event.facts;
+fn key(entry: &Entry) -> Key<'_> {
+    let facts = &entry.row.facts;
     let (domain, app) = (facts.domain.as_deref().unwrap_or(NONE), facts.app.as_deref().unwrap_or(NONE));
-    (facts.kind, domain, app, event.verification)
+    (&entry.kind, domain, app, entry.row.verification)
 }
 
-fn others(key: Key<'_>) -> Key<'static> {
+fn others(key: Key<'_>) -> Key<'_> {
     (key.0, OTHERS, OTHERS, key.3)
 }
 
@@ -147,7 +149,7 @@ fn find_or_make(db: &Connection, key: Key<'_>, room: &mut Option<i64>) -> Result
 
 fn find(db: &Connection, (kind, domain, app, verification): Key<'_>) -> Result<Option<Group>> {
     db.prepare_cached(FIND)?
-        .query_row(params![kind.slug(), domain, app, verification.slug()], |row| {
+        .query_row(params![kind, domain, app, verification.slug()], |row| {
             Ok(Group { id: row.get(0)?, is_others: domain == OTHERS })
         })
         .optional()
@@ -157,7 +159,7 @@ fn make(db: &Connection, (kind, domain, app, verification): Key<'_>) -> Result<G
     db.prepare_cached(
         "INSERT INTO groups (kind, domain, app, verification, count, newest) VALUES (?1, ?2, ?3, ?4, 0, 0) RETURNING id",
     )?
-    .query_row(params![kind.slug(), domain, app, verification.slug()], |row| {
+    .query_row(params![kind, domain, app, verification.slug()], |row| {
         Ok(Group { id: row.get(0)?, is_others: domain == OTHERS })
     })
 }

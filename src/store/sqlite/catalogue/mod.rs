@@ -16,6 +16,8 @@ mod names;
 mod select;
 mod stats;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 
@@ -23,7 +25,9 @@ use super::events::{ROW, event, row};
 use super::memory::Tx;
 use super::streams;
 use crate::clock::Timestamp;
-use crate::event::Event;
+use crate::event::Kind;
+use crate::store::catalogue::Entry;
+use crate::store::streams::Told;
 
 pub(super) use self::counts::note_copies;
 pub(in crate::store) use self::select::list;
@@ -34,10 +38,10 @@ type Result<T> = rusqlite::Result<T>;
 /// Events taken in by one transaction: few enough not to keep callbacks waiting, and the more that wait the more, since
 /// together they share the pages they change. It is the part [`RUN_PART`] of those that wait, within these bounds.
 const RUN_MIN: i64 = if cfg!(test) { 7 } else { 48 };
-const RUN_MAX: i64 = if cfg!(test) { 7 } else { 1024 };
+const RUN_MAX: i64 = if cfg!(test) { 7 } else { 8192 };
 const RUN_PART: i64 = 64;
-/// Bytes of their bodies, about.
-const RUN_BYTES: usize = 4 << 20;
+/// Bytes of their bodies, about: each is read and let go, so this bounds how long reading takes.
+const RUN_BYTES: u64 = 16 << 20;
 
 /// Events that follow one another in the order of storing and are to be taken in.
 #[derive(Debug)]
@@ -48,19 +52,8 @@ pub(in crate::store) struct Run {
     before: i64,
     /// In the order of storing.
     events: Vec<Entry>,
-    /// What they say about streams.
-    told: Vec<streams::Told>,
     /// Places up to the newest event, from `from` on.
     behind: i64,
-}
-
-/// An event at its place in the order of storing.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) seq: i64,
-    pub(super) event: Event,
-    /// Copies that came after it.
-    pub(super) duplicates: u64,
 }
 
 impl Run {
@@ -84,16 +77,16 @@ pub(in crate::store) fn read(db: &Connection) -> Result<Option<Run>> {
     let (mut events, mut bytes) = (Vec::new(), 0);
     while let Some(line) = rows.next()? {
         let entry = entry(line)?;
-        bytes += entry.event.body.len();
+        bytes += entry.row.bytes;
         events.push(entry);
         if bytes > RUN_BYTES {
             break;
         }
     }
-    let Some(before) = events.last().map(|last| last.seq + 1) else {
+    let Some(before) = events.last().map(|last: &Entry| last.row.seq + 1) else {
         return Ok(None);
     };
-    Ok(Some(Run { from, before, told: streams::told(&events), events, behind }))
+    Ok(Some(Run { from, before, events, behind }))
 }
 
 /// Takes a run in. Returns whether it did: not when another one was taken in since it was read, or an event of it has
@@ -113,7 +106,7 @@ pub(in crate::store) fn take_in(tx: &mut Tx<'_>, run: &Run) -> Result<bool> {
     names::add(tx, &run.events, &groups)?;
     moments::add(tx, &run.events)?;
     counts::add(tx, &run.events, copies)?;
-    streams::add(tx, &run.told)?;
+    streams::add(tx, &run.events)?;
     tx.db.prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'catalogued_before'")?.execute([run.before])?;
     tx.effects.catalogued_before = Some(run.before);
     Ok(true)
@@ -122,12 +115,12 @@ pub(in crate::store) fn take_in(tx: &mut Tx<'_>, run: &Run) -> Result<bool> {
 /// Takes events out that are being pruned.
 pub(super) fn take_out(tx: &mut Tx<'_>, pruned: &[Entry]) -> Result<()> {
     let before = tx.catalogued_before();
-    let (pruned, _) = pruned.split_at(pruned.partition_point(|entry| entry.seq < before));
+    let (pruned, _) = pruned.split_at(pruned.partition_point(|entry| entry.row.seq < before));
     let groups = groups::remove(tx, pruned)?;
     names::remove(tx, pruned, &groups)?;
     moments::remove(tx, pruned)?;
     counts::remove(tx, pruned)?;
-    streams::remove(tx, &streams::told(pruned))
+    streams::remove(tx, pruned)
 }
 
 /// Where events received in a span of time may be: places from the first on and before the second, the newest last.
@@ -151,8 +144,12 @@ pub(super) fn reached(db: &Connection) -> Result<i64> {
 /// Reads the columns of [`ROW`] and the body behind them.
 pub(super) fn entry(line: &rusqlite::Row<'_>) -> Result<Entry> {
     let row = row(line)?;
-    let event = event(&row, Bytes::from(line.get::<_, Vec<u8>>(13)?));
-    Ok(Entry { seq: row.seq, duplicates: row.duplicates, event })
+    let told = Told::of(row.seq, &event(&row, Bytes::from(line.get::<_, Vec<u8>>(13)?)));
+    let kind = match row.facts.kind {
+        Kind::Unknown => Cow::Owned(line.get(2)?),
+        known => Cow::Borrowed(known.slug()),
+    };
+    Ok(Entry { row, kind, told })
 }
 
 /// What is asked for a list, with the way it must be answered.

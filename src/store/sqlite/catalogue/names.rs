@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sha2::{Digest as _, Sha256};
 
 use super::super::memory::Tx;
-use super::Entry;
 use super::groups::Group;
+use crate::store::catalogue::Entry;
+use crate::store::names::{Of, digest};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -21,14 +21,6 @@ const PART_BITS: u32 = if cfg!(test) { 3 } else { 13 };
 
 /// Parts looked at before it is asked again which one is next. Mostly all are there; where much is pruned, few are.
 const PARTS: i64 = 16;
-
-/// What a name is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Of {
-    Stream,
-    Domain,
-    App,
-}
 
 /// A list that is looked through, the newest first.
 #[derive(Debug)]
@@ -44,47 +36,35 @@ type Line = [i64; 4];
 /// Lists events that are in these groups.
 pub(super) fn add(tx: &Tx<'_>, entries: &[Entry], groups: &[Group]) -> Result<()> {
     let mut insert = tx.db.prepare_cached("INSERT INTO named (part, name, grp, event) VALUES (?1, ?2, ?3, ?4)")?;
-    for line in lines(entries, groups) {
+    for line in lines(entries.iter().zip(groups.iter().copied())) {
         insert.execute(line)?;
     }
     Ok(())
 }
 
 /// Takes events off the lists that were in these groups.
-pub(super) fn remove(tx: &Tx<'_>, entries: &[Entry], groups: &[Group]) -> Result<()> {
+pub(super) fn remove(tx: &Tx<'_>, entries: &[Entry], groups: &[Option<Group>]) -> Result<()> {
     let mut delete =
         tx.db.prepare_cached("DELETE FROM named WHERE part = ?1 AND name = ?2 AND grp = ?3 AND event = ?4")?;
-    for line in lines(entries, groups) {
+    for line in lines(entries.iter().zip(groups).filter_map(|(entry, group)| Some((entry, (*group)?)))) {
         delete.execute(line)?;
     }
     Ok(())
 }
 
 /// In the order of the table.
-fn lines(entries: &[Entry], groups: &[Group]) -> BTreeSet<Line> {
+fn lines<'a>(entries: impl Iterator<Item = (&'a Entry, Group)>) -> BTreeSet<Line> {
     let mut lines = BTreeSet::new();
-    for (entry, group) in entries.iter().zip(groups) {
-        let facts = &entry.event.facts;
+    for (entry, group) in entries {
+        let facts = &entry.row.facts;
         let mut names = vec![(Of::Stream, &facts.stream)];
         if group.is_others {
             names.extend([(Of::Domain, &facts.domain), (Of::App, &facts.app)]);
         }
         let names = names.into_iter().filter_map(|(of, name)| Some(digest(of, name.as_deref()?)));
-        lines.extend(names.map(|name| [entry.seq >> PART_BITS, name, group.id, entry.seq]));
+        lines.extend(names.map(|name| [entry.row.seq >> PART_BITS, name, group.id, entry.row.seq]));
     }
     lines
-}
-
-/// Names that have the same digest share a list; whoever reads it looks at the events themselves. It takes 2⁴⁸ tries to
-/// find a name that gets into the list of a given one.
-pub(super) fn digest(of: Of, name: &str) -> i64 {
-    let tag: &[u8] = match of {
-        Of::Stream => b"s",
-        Of::Domain => b"d",
-        Of::App => b"a",
-    };
-    let hash = Sha256::new().chain_update(tag).chain_update(name).finalize();
-    hash[..6].iter().fold(0, |number, byte| number << 8 | i64::from(*byte))
 }
 
 impl NameList {

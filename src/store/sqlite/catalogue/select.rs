@@ -9,10 +9,12 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use rusqlite::{Connection, params};
 
-use super::super::events::{self, page};
-use super::names::{NameList, Of, digest};
+use super::super::super::model::page;
+use super::super::events;
+use super::names::NameList;
 use super::{groups, moments, reached};
 use crate::store::model::{EventFilter, EventRow, Page};
+use crate::store::names::{Of, digest};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -26,13 +28,13 @@ pub(in crate::store) fn list(
     limit: usize,
     before: Option<i64>,
 ) -> Result<Page<EventRow>> {
-    let filter = trimmed(filter);
+    let filter = filter.trimmed();
     let end = before.unwrap_or(i64::MAX);
     // All that is asked must be as of one moment.
     let snapshot = db.unchecked_transaction()?;
-    let reached = if is_everything(&filter) { i64::MIN } else { reached(&snapshot)? };
+    let reached = if filter.is_everything() { i64::MIN } else { reached(&snapshot)? };
     let mut found = events::scan(&snapshot, &filter, reached, end, limit + 1)?;
-    if is_of_time_only(&filter) {
+    if filter.is_of_time_only() {
         for (start, own_end) in moments::places(&snapshot, filter.since, filter.until)?.into_iter().rev() {
             let (end, left) = (own_end.min(end).min(reached), limit + 1 - found.len());
             if left > 0 && start < end {
@@ -49,21 +51,6 @@ pub(in crate::store) fn list(
         found.extend(events::row_at(&snapshot, seq)?.filter(|row| is_wanted(&filter, row)));
     }
     Ok(page(found, limit, |row| row.seq.to_string()))
-}
-
-/// The names as they stand in rows.
-fn trimmed(filter: &EventFilter) -> EventFilter {
-    let trim = |name: &Option<String>| name.as_deref().map(|name| name.trim().to_owned());
-    EventFilter { domain: trim(&filter.domain), app: trim(&filter.app), stream: trim(&filter.stream), ..filter.clone() }
-}
-
-fn is_of_time_only(filter: &EventFilter) -> bool {
-    let EventFilter { since, until, .. } = *filter;
-    *filter == EventFilter { since, until, ..EventFilter::default() }
-}
-
-fn is_everything(filter: &EventFilter) -> bool {
-    *filter == EventFilter::default()
 }
 
 fn is_wanted(filter: &EventFilter, row: &EventRow) -> bool {

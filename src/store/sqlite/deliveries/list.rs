@@ -2,13 +2,14 @@
 //!
 //! Dead and dropped ones stand in an index in this order. Pending ones do not: those that are behind stand in indexes of
 //! another order, the others are fresh. Where many are pending, some of the newest deliveries are; where few are, all of
-//! them are soon put in order.
+//! them are soon put in order. Those that are done, and all of a handler, stand in no index: they are looked for one by
+//! one, for so long, and a page that finds fewer says where the next one goes on.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 
+use super::super::super::model::page;
 use super::super::super::model::{ClaimKey, Delivery, DeliveryFilter, DeliveryState, HandlerId, Page};
 use super::super::catalogue;
-use super::super::events::page;
 use super::state_of;
 use crate::clock::Timestamp;
 use crate::event::EventId;
@@ -17,6 +18,8 @@ type Result<T> = rusqlite::Result<T>;
 
 /// Deliveries that are looked at one by one for pending ones.
 const NEAREST: i64 = if cfg!(test) { 4 } else { 20_000 };
+/// Deliveries that are looked at one by one for a page.
+const REACH: i64 = if cfg!(test) { 6 } else { 100_000 };
 
 const COLUMNS: &str = "e.id, h.name, d.state, d.replay, d.attempts, d.due, d.last_error, d.updated_at";
 
@@ -44,14 +47,16 @@ pub(in crate::store) fn list(
         before: before.unwrap_or((i64::MAX, i64::MAX)),
         limit: limit + 1,
     };
-    let keys = match filter.state {
-        Some(DeliveryState::Dead) => look.by_handler(NEWEST_DEAD)?,
-        Some(DeliveryState::Dropped) => look.by_handler(NEWEST_DROPPED)?,
-        Some(DeliveryState::Pending) => look.pending()?,
-        Some(DeliveryState::Done) => look.one_by_one("state = 1", i64::MIN)?,
-        None => look.one_by_one("TRUE", i64::MIN)?,
+    let (keys, looked_to) = match filter.state {
+        Some(DeliveryState::Dead) => (look.by_handler(NEWEST_DEAD)?, None),
+        Some(DeliveryState::Dropped) => (look.by_handler(NEWEST_DROPPED)?, None),
+        Some(DeliveryState::Pending) => (look.pending()?, None),
+        Some(DeliveryState::Done) => look.in_reach("state = 1")?,
+        None => look.in_reach("TRUE")?,
     };
-    let page = page(keys, limit, |(seq, handler)| format!("{seq}.{handler}"));
+    let cursor = |(seq, handler): &Key| format!("{seq}.{handler}");
+    let mut page = page(keys, limit, cursor);
+    page.next = page.next.or_else(|| looked_to.as_ref().map(cursor));
     let sql = format!(
         "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event JOIN handlers h ON h.id = d.handler \
          WHERE d.event = ?1 AND d.handler = ?2"
@@ -96,7 +101,7 @@ impl Look<'_> {
     }
 
     fn pending(&self) -> Result<Vec<Key>> {
-        let near = self.one_by_one("state IN (0, 4, 5)", self.near()?)?;
+        let near = self.one_by_one("state IN (0, 4, 5)", self.near(NEAREST)?.unwrap_or(i64::MIN))?;
         if near.len() >= self.limit {
             return Ok(near);
         }
@@ -104,6 +109,13 @@ impl Look<'_> {
         keys.extend(self.by_handler(NEWEST_BLOCKED)?);
         keys.extend(self.by_handler(NEWEST_FRESH)?);
         Ok(self.newest(keys))
+    }
+
+    /// Looks at the nearest deliveries one after the other. Tells too where it ended, unless nothing is behind.
+    fn in_reach(&self, condition: &str) -> Result<(Vec<Key>, Option<Key>)> {
+        let start = self.near(REACH)?;
+        // All of the event at the start are looked at, and no handler has this number.
+        Ok((self.one_by_one(condition, start.unwrap_or(i64::MIN))?, start.map(|start| (start, 0))))
     }
 
     /// Looks at one delivery after the other, from the place `start` on.
@@ -119,14 +131,12 @@ impl Look<'_> {
             .collect()
     }
 
-    /// Where those begin that are near to what was given last.
-    fn near(&self) -> Result<i64> {
-        let start: Option<i64> = self
-            .db
+    /// Where so many begin that are nearest to what was given last; none where there are fewer.
+    fn near(&self, count: i64) -> Result<Option<i64>> {
+        self.db
             .prepare_cached(NEAR)?
-            .query_row(params![self.before.0, self.before.1, NEAREST], |row| row.get(0))
-            .optional()?;
-        Ok(start.unwrap_or(i64::MIN))
+            .query_row(params![self.before.0, self.before.1, count], |row| row.get(0))
+            .optional()
     }
 
     fn newest(&self, mut keys: Vec<Key>) -> Vec<Key> {

@@ -4,19 +4,16 @@
 //! meanwhile. The index holds the streams of each state in the order of their names; a list of both is two that are
 //! merged, and one of an app alone goes from domain to domain.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params, params_from_iter};
 
-use super::keep::{COLUMNS, Kept, Sort, State};
-use super::pushes::{self, PushRow};
-use super::{Result, rebuild};
-use crate::clock::Timestamp;
-use crate::event::Event;
-use crate::store::model::{Page, StreamFilter, StreamRow};
+use super::keep::{COLUMNS, read};
+use super::{Result, pushes, rebuild};
+use crate::store::model::{Page, Picture, StreamFilter, StreamRow};
 use crate::store::sqlite::events;
-use crate::streams::{StreamName, timeline};
+use crate::store::streams::keep::{Kept, Sort, State};
+use crate::store::streams::{cursor, story};
+use crate::streams::StreamName;
 
 /// A page of streams. The cursor is the name of the last one of the page before.
 pub(in crate::store) fn list(
@@ -125,7 +122,7 @@ impl Wanted<'_> {
         let mut statement = self.db.prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(given), |row| {
             let name = StreamName { domain: row.get("domain")?, app: row.get("app")?, stream: row.get("stream")? };
-            Ok((Kept::read(row, 0)?, name))
+            Ok((read(row, 0)?, name))
         })?;
         rows.collect()
     }
@@ -146,40 +143,19 @@ fn select(equal: &[&str], behind: Option<(&str, usize)>, limit: usize) -> String
 /// A stream as it is listed.
 pub(super) fn row(db: &Connection, kept: &Kept, name: StreamName) -> Result<StreamRow> {
     let current = match &kept.current {
-        Some(key) => PushRow::find(db, kept.id, key)?,
+        Some(key) => pushes::find(db, kept.id, key)?,
         None => None,
     };
-    let of_push = current.as_ref().is_some_and(|row| !pushes::is_loose(&row.key));
-    let loose = if of_push && kept.loose > 0 { pushes::last_loose(db, kept.id)? } else { None };
-    let current = current.and_then(|row| timeline(vec![row.push()], loose).into_iter().next());
-    Ok(StreamRow {
-        name,
-        live: kept.state == State::Live,
-        current,
-        pushes: u64::try_from(kept.pushes + kept.alone).unwrap_or(0),
-        last_event_at: Timestamp::from_millis(kept.last_event_at),
-        recordings: u64::try_from(kept.recordings).unwrap_or(0),
-        screencapture: newest_picture(db, kept.id)?,
-    })
+    let loose = if kept.loose > 0 { pushes::last_loose(db, kept.id)? } else { None };
+    Ok(story::row(kept, name, current.as_ref(), loose, newest_picture(db, kept.id)?))
 }
 
-fn newest_picture(db: &Connection, stream: i64) -> Result<Option<Event>> {
+fn newest_picture(db: &Connection, stream: i64) -> Result<Option<Picture>> {
     let mut statement = db.prepare_cached(
         "SELECT event FROM stream_notes WHERE stream = ?1 AND sort = ?2 ORDER BY at DESC, event DESC LIMIT 1",
     )?;
     let mut rows = statement.query(params![stream, Sort::Screencapture as i64])?;
-    rows.next()?.map(|row| events::at(db, row.get(0)?)).transpose()
-}
-
-/// A name as a cursor.
-fn cursor(name: &StreamName) -> String {
-    BASE64.encode(serde_json::json!([name.domain, name.app, name.stream]).to_string())
-}
-
-/// The name that a cursor stands for.
-pub(in crate::store) fn parse_cursor(text: &str) -> Option<StreamName> {
-    let (domain, app, stream) = serde_json::from_slice(&BASE64.decode(text).ok()?).ok()?;
-    Some(StreamName { domain, app, stream })
+    rows.next()?.map(|row| Ok(Picture::of(&events::at(db, row.get(0)?)?))).transpose()
 }
 
 #[cfg(test)]

@@ -17,91 +17,54 @@ mod pushes;
 mod rebuild;
 mod story;
 
-use std::collections::BTreeMap;
-
-use self::keep::Kept;
-pub(in crate::store) use self::list::{list, parse_cursor};
+pub(in crate::store) use self::list::list;
 pub(in crate::store) use self::rebuild::{begin as begin_rebuild, is_under_way, progress, read, step as rebuild_step};
 pub(in crate::store) use self::story::story;
-use super::catalogue;
 use super::memory::Tx;
-use crate::clock::Timestamp;
-use crate::streams::{self, StreamName};
+use crate::store::catalogue::Entry;
+use crate::store::streams::by_stream;
 
 type Result<T> = rusqlite::Result<T>;
 
-/// What an event says about its stream.
-#[derive(Clone, Debug)]
-pub(super) struct Told {
-    /// Its place in the order of storing.
-    seq: i64,
-    stream: StreamName,
-    /// When it happened.
-    at: Timestamp,
-    entry: streams::Entry,
-}
-
-/// What events say about their streams; most say nothing.
-pub(super) fn told(entries: &[catalogue::Entry]) -> Vec<Told> {
-    let told = |entry: &catalogue::Entry| {
-        let facts = &entry.event.facts;
-        Some(Told {
-            seq: entry.seq,
-            stream: StreamName::of(facts)?,
-            at: facts.occurred_at.unwrap_or(entry.event.received_at),
-            entry: streams::Entry::of(&entry.event)?,
-        })
-    };
-    entries.iter().filter_map(told).collect()
-}
-
 /// Adds what events say.
-pub(super) fn add(tx: &mut Tx<'_>, told: &[Told]) -> Result<()> {
+pub(super) fn add(tx: &mut Tx<'_>, entries: &[Entry]) -> Result<()> {
     let generation = rebuild::generation(tx.db)?;
-    let change = add_to(tx, generation, told)?;
+    let change = add_to(tx, generation, entries)?;
     note_live(tx, change)
 }
 
 /// Takes out events that are being pruned, and keeps what must outlive them.
-pub(super) fn remove(tx: &mut Tx<'_>, told: &[Told]) -> Result<()> {
+pub(super) fn remove(tx: &mut Tx<'_>, entries: &[Entry]) -> Result<()> {
     let generation = rebuild::generation(tx.db)?;
     let mut change = 0;
-    for (name, told) in by_stream(told) {
-        let mut kept = Kept::open(tx.db, generation, name)?;
-        for one in told {
-            kept.remove(tx.db, one)?;
-        }
-        change += kept.sweep(tx.db)?;
+    for (name, told) in by_stream(entries) {
+        let mut open = keep::open(tx.db, generation, name)?;
+        let before = open.kept.state;
+        told.into_iter().try_for_each(|one| open.remove(one))?;
+        let (more, is_needed) = open.sweep()?;
+        change += more;
+        if is_needed { keep::save(tx.db, &open.kept, before)? } else { keep::forget(tx.db, open.kept.id)? }
     }
     note_live(tx, change)
 }
 
 /// Adds to a generation. Returns by how many more of its streams are live.
-fn add_to(tx: &Tx<'_>, generation: i64, told: &[Told]) -> Result<i64> {
+fn add_to(tx: &Tx<'_>, generation: i64, entries: &[Entry]) -> Result<i64> {
     let mut change = 0;
-    for (name, told) in by_stream(told) {
-        let mut kept = Kept::open(tx.db, generation, name)?;
-        for one in told {
-            kept.add(tx.db, one)?;
-        }
-        change += kept.close(tx.db)?;
+    for (name, told) in by_stream(entries) {
+        let mut open = keep::open(tx.db, generation, name)?;
+        let before = open.kept.state;
+        told.into_iter().try_for_each(|one| open.add(one))?;
+        change += open.close()?;
+        keep::save(tx.db, &open.kept, before)?;
     }
     Ok(change)
-}
-
-/// Each stream is looked up once, however many events of it there are.
-fn by_stream(told: &[Told]) -> BTreeMap<&StreamName, Vec<&Told>> {
-    let mut streams: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for one in told {
-        streams.entry(&one.stream).or_default().push(one);
-    }
-    streams
 }
 
 fn note_live(tx: &mut Tx<'_>, change: i64) -> Result<()> {
     if change != 0 {
         tx.db.prepare_cached("UPDATE meta SET value = value + ?1 WHERE key = 'streams_live'")?.execute([change])?;
-        tx.effects.tally.streams_live += change;
+        tx.effects.counted.streams_live += change;
     }
     Ok(())
 }

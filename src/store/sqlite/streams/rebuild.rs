@@ -5,15 +5,17 @@ use rusqlite::{Connection, params};
 use super::super::catalogue;
 use super::super::events::ROW;
 use super::super::memory::Tx;
-use super::keep::{COLUMNS, Kept};
-use super::{Result, Told, add_to, note_live, pushes, told};
+use super::keep::{self, COLUMNS};
+use super::{Result, add_to, note_live, pushes};
+use crate::store::catalogue::Entry;
 use crate::store::model::StreamsRebuild;
+use crate::store::streams::keep::Kept;
 use crate::streams::StreamName;
 
 /// Events read at once.
 const EVENTS: usize = if cfg!(test) { 5 } else { 1024 };
 /// Bytes of their bodies, about.
-const EVENTS_BYTES: usize = 4 << 20;
+const EVENTS_BYTES: u64 = 4 << 20;
 /// Streams looked at in one transaction.
 const STREAMS: usize = if cfg!(test) { 3 } else { 500 };
 /// Rows deleted in one transaction, about.
@@ -30,12 +32,12 @@ pub(in crate::store) enum Step {
     Add(Added),
 }
 
-/// Events between two places in the order of storing, as far as they say anything about streams.
+/// Events between two places in the order of storing.
 #[derive(Debug)]
 pub(in crate::store) struct Added {
     from: i64,
     before: i64,
-    told: Vec<Told>,
+    events: Vec<Entry>,
 }
 
 /// The generation that is in use.
@@ -48,26 +50,27 @@ pub(in crate::store) fn is_under_way(db: &Connection) -> Result<bool> {
     Ok(number(db, "streams_next")? > 0)
 }
 
-/// Begins a new generation, unless one is being filled already.
-pub(in crate::store) fn begin(tx: &mut Tx<'_>) -> Result<()> {
-    if is_under_way(tx.db)? {
-        return Ok(());
+/// Begins a new generation, unless one is being filled already. Returns how far it is filled.
+pub(in crate::store) fn begin(tx: &mut Tx<'_>) -> Result<StreamsRebuild> {
+    if !is_under_way(tx.db)? {
+        set(tx.db, "streams_next", generation(tx.db)? + 1)?;
+        set(tx.db, "streams_carried", 0)?;
+        set(tx.db, "streams_from", 0)?;
     }
-    set(tx.db, "streams_next", generation(tx.db)? + 1)?;
-    set(tx.db, "streams_carried", 0)?;
-    set(tx.db, "streams_from", 0)
+    filled(tx.db)
 }
 
 /// How far a new generation is filled; none when none is.
 pub(in crate::store) fn progress(db: &Connection) -> Result<Option<StreamsRebuild>> {
     let snapshot = db.unchecked_transaction()?;
-    if !is_under_way(&snapshot)? {
-        return Ok(None);
-    }
-    let first: i64 = snapshot.query_row("SELECT coalesce(min(seq), 0) FROM events", [], |row| row.get(0))?;
+    if is_under_way(&snapshot)? { filled(&snapshot).map(Some) } else { Ok(None) }
+}
+
+fn filled(db: &Connection) -> Result<StreamsRebuild> {
+    let first: i64 = db.query_row("SELECT coalesce(min(seq), 0) FROM events", [], |row| row.get(0))?;
     let behind_first = |place: i64| u64::try_from(place - first).unwrap_or(0);
-    let total = behind_first(catalogue::reached(&snapshot)?);
-    Ok(Some(StreamsRebuild { done: behind_first(number(&snapshot, "streams_from")?).min(total), total }))
+    let total = behind_first(catalogue::reached(db)?);
+    Ok(StreamsRebuild { done: behind_first(number(db, "streams_from")?).min(total), total })
 }
 
 /// What is to be done next; none when nothing is.
@@ -90,18 +93,18 @@ fn read_events(db: &Connection) -> Result<Added> {
         "SELECT {ROW}, body FROM events WHERE seq >= ?1 AND seq < ?2 ORDER BY seq LIMIT ?3"
     ))?;
     let mut rows = statement.query(params![from, end, EVENTS])?;
-    let (mut entries, mut bytes) = (Vec::new(), 0);
+    let (mut events, mut bytes): (Vec<Entry>, _) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let entry = catalogue::entry(row)?;
-        bytes += entry.event.body.len();
-        entries.push(entry);
+        bytes += entry.row.bytes;
+        events.push(entry);
         if bytes > EVENTS_BYTES {
             break;
         }
     }
-    let is_full = entries.len() == EVENTS || bytes > EVENTS_BYTES;
-    let before = entries.last().filter(|_| is_full).map_or(end, |last| last.seq + 1);
-    Ok(Added { from, before, told: told(&entries) })
+    let is_full = events.len() == EVENTS || bytes > EVENTS_BYTES;
+    let before = events.last().filter(|_| is_full).map_or(end, |last| last.row.seq + 1);
+    Ok(Added { from, before, events })
 }
 
 /// Does a step, unless it was done since it was read.
@@ -116,7 +119,7 @@ pub(in crate::store) fn step(tx: &mut Tx<'_>, step: &Step) -> Result<()> {
 }
 
 fn add(tx: &mut Tx<'_>, next: i64, added: &Added) -> Result<()> {
-    add_to(tx, next, &added.told)?;
+    add_to(tx, next, &added.events)?;
     set(tx.db, "streams_from", added.before)?;
     if added.before < tx.catalogued_before() {
         return Ok(());
@@ -140,7 +143,7 @@ fn carry(tx: &mut Tx<'_>, next: i64, after: i64) -> Result<()> {
         ))?
         .query_map(params![after, generation, STREAMS], |row| {
             let name = StreamName { domain: row.get("domain")?, app: row.get("app")?, stream: row.get("stream")? };
-            Ok((Kept::read(row, 0)?, name))
+            Ok((keep::read(row, 0)?, name))
         })?
         .collect::<Result<_>>()?;
     for (kept, name) in &streams {
@@ -152,16 +155,12 @@ fn carry(tx: &mut Tx<'_>, next: i64, after: i64) -> Result<()> {
 }
 
 fn carry_one(db: &Connection, next: i64, from: i64, name: &StreamName, outlived_at: i64) -> Result<()> {
-    let mut kept = Kept::open(db, next, name)?;
-    kept.last_event_at = outlived_at;
-    kept.outlived_at = Some(outlived_at);
-    for row in pushes::outliving(db, from)? {
-        let row = row.without_events();
-        row.save(db, kept.id)?;
-        kept.take(row, true);
-    }
-    kept.close(db)?;
-    Ok(())
+    let mut open = keep::open(db, next, name)?;
+    let before = open.kept.state;
+    (open.kept.last_event_at, open.kept.outlived_at) = (outlived_at, Some(outlived_at));
+    pushes::outliving(db, from)?.into_iter().try_for_each(|row| open.carry(row))?;
+    open.close()?;
+    keep::save(db, &open.kept, before)
 }
 
 /// Deletes a part of what is left of former generations.

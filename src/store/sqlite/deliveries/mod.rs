@@ -6,27 +6,30 @@
 //! that nothing is claimed of a lane while one of it is in hand is seen to in memory. Deliveries that need not wait at all
 //! are `FRESH` and stand in no index; see [`fresh`].
 
+mod claims;
+mod judge;
 mod list;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use sha2::{Digest as _, Sha256};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
+pub(super) use self::claims::claim;
+pub(in crate::store) use self::judge::{judge, judge_all};
 #[cfg(test)]
 pub(in crate::store) use self::list::LIST_QUERIES;
 pub(super) use self::list::of_event;
 pub(in crate::store) use self::list::{list, undone};
-use super::super::model::{Claim, ClaimKey, Claimed, Delivery, DeliveryState, HandlerId, Owed, Settlement, Verdict};
-use super::events;
+use super::super::lane::lane;
+use super::super::model::{ClaimKey, DeliveryState, HandlerId, Owed, Settlement};
 #[cfg(doc)]
 use super::fresh;
 use super::fresh::{FreshDelivery, Which};
 use super::handlers;
-use super::memory::{InHand, Memory, Tx};
+use super::memory::Tx;
 use crate::clock::Timestamp;
-use crate::event::{Event, EventId, Facts};
+use crate::event::{Event, Facts};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -39,9 +42,6 @@ const FRESH: i64 = 5;
 
 /// Longer errors are cut: they are for people.
 const ERROR_CHARS_MAX: usize = 1000;
-
-/// Bodies handed out at once; what is above waits for the next claim.
-const CLAIM_BYTES_MAX: usize = 4 << 20;
 
 /// Notes that an event is owed to a handler.
 pub(super) fn owe(tx: &mut Tx<'_>, seq: i64, owed: Owed, event: &Arc<Event>) -> Result<()> {
@@ -119,123 +119,6 @@ pub(super) fn owe_again(tx: &mut Tx<'_>, seq: i64, owed: Owed, facts: &Facts) ->
     }
     Ok(true)
 }
-
-/// The lane of a stream; events that name none wait for none.
-fn lane(facts: &Facts) -> Option<i64> {
-    let stream = facts.stream.as_deref()?;
-    let mut hash = Sha256::new();
-    for name in [facts.domain.as_deref().unwrap_or_default(), facts.app.as_deref().unwrap_or_default(), stream] {
-        hash.update((name.len() as u64).to_le_bytes());
-        hash.update(name);
-    }
-    let digest = hash.finalize();
-    Some(i64::from_le_bytes(digest[..8].try_into().unwrap_or_default()))
-}
-
-/// A delivery that may be claimed.
-struct Candidate {
-    due: Timestamp,
-    rank: i64,
-    seq: i64,
-    attempts: u32,
-    lane: Option<i64>,
-    fresh: Option<FreshDelivery>,
-}
-
-/// Hands out deliveries that are due, oldest first, and tells when the next one will be. Writes nothing: what is in hand
-/// is known in memory only, so after a crash everything unsettled is there again.
-pub(super) fn claim(
-    db: &Connection,
-    memory: &mut Memory,
-    handler: HandlerId,
-    now: Timestamp,
-    limit: usize,
-) -> Result<Claimed> {
-    let mut candidates = candidates(db, memory, handler, limit)?;
-    let mut claimed = Claimed::default();
-    if let Some(beyond) = candidates.iter().enumerate().find(|(at, one)| *at == limit || one.due > now) {
-        claimed.next_due = Some(beyond.1.due);
-        candidates.truncate(beyond.0);
-    }
-    let mut bytes = 0;
-    let mut taken = Vec::with_capacity(candidates.len());
-    for one in candidates {
-        if bytes > CLAIM_BYTES_MAX {
-            claimed.next_due = Some(now);
-            break;
-        }
-        let event = match &one.fresh {
-            Some(fresh) => Arc::clone(&fresh.event),
-            None => Arc::new(events::at(db, one.seq)?),
-        };
-        bytes += event.body.len();
-        let key = ClaimKey { handler, seq: one.seq };
-        claimed.claims.push(Claim { key, event, attempt: one.attempts + 1, called_off: Arc::default(), release: None });
-        taken.push(one);
-    }
-    // Only now, when nothing can fail any more: what is in hand and in nobody's hands would never be seen again.
-    let in_hand = memory.in_hand.entry(handler).or_default();
-    for (claim, Candidate { lane, fresh, .. }) in claimed.claims.iter().zip(taken) {
-        if let Some(fresh) = &fresh {
-            memory.fresh.take(handler, fresh);
-        }
-        let called_off = Arc::clone(&claim.called_off);
-        in_hand.insert(claim.key.seq, InHand { lane, renewed: false, called_off, fresh });
-    }
-    Ok(claimed)
-}
-
-/// What is pending, not in hand and first of its lane, oldest first: `limit` of them and one more to tell when it is due.
-fn candidates(db: &Connection, memory: &Memory, handler: HandlerId, limit: usize) -> Result<Vec<Candidate>> {
-    let none = HashMap::new();
-    let in_hand = memory.in_hand.get(&handler).unwrap_or(&none);
-    let busy: HashSet<i64> = in_hand.values().filter_map(|claim| claim.lane).collect();
-    let is_free = |lane: Option<i64>| lane.is_none_or(|lane| !busy.contains(&lane));
-    let fresh = memory.fresh.ready(handler).filter(|one| is_free(one.lane)).take(limit + 1);
-    let mut found: Vec<_> = fresh
-        .map(|one| Candidate {
-            due: one.due,
-            rank: one.seq,
-            seq: one.seq,
-            attempts: 0,
-            lane: one.lane,
-            fresh: Some(one.clone()),
-        })
-        .collect();
-    if memory.tally.shelved.get(&handler).is_none_or(|count| *count == 0) {
-        return Ok(found);
-    }
-    let fresh = found.len();
-    let mut statement = db.prepare_cached(CLAIM)?;
-    // What is in hand stands among the first, so it is read again.
-    let mut rows = statement.query(params![handler.0, limit + in_hand.len() + 1])?;
-    while let Some(row) = rows.next()? {
-        let one = candidate(row)?;
-        if !in_hand.contains_key(&one.seq) && is_free(one.lane) {
-            found.push(one);
-        }
-        if found.len() > fresh + limit {
-            break;
-        }
-    }
-    found.sort_by_key(|one| (one.due, one.rank));
-    Ok(found)
-}
-
-fn candidate(row: &Row<'_>) -> Result<Candidate> {
-    Ok(Candidate {
-        seq: row.get(0)?,
-        due: Timestamp::from_millis(row.get(1)?),
-        attempts: row.get(2)?,
-        lane: row.get(3)?,
-        rank: row.get(4)?,
-        fresh: None,
-    })
-}
-
-/// What may be claimed, first come first.
-const CLAIM: &str = "SELECT event, due, attempts, lane, rank FROM deliveries WHERE handler = ?1 AND state = 0 \
-    ORDER BY due, rank LIMIT ?2";
 
 /// Records what came of an attempt. A delivery that was dropped meanwhile stays dropped; one that was given a fresh
 /// allowance meanwhile keeps it, and stays due at once.
@@ -440,7 +323,7 @@ const PROMOTE: &str = "UPDATE deliveries SET state = 0 WHERE event = ?1 AND hand
 /// so its first is found by its state, not by looking at all of them.
 #[cfg(test)]
 pub(in crate::store) const HOT_QUERIES: [(&str, &str); 4] = [
-    (CLAIM, "COVERING INDEX deliveries_ready"),
+    (claims::CLAIM, "COVERING INDEX deliveries_ready"),
     (IN_LANE, "deliveries_lanes"),
     (FIRST_OF_LANE, "deliveries_lanes (handler=? AND lane=? AND state=?)"),
     (NEXT_OF_LANE, "deliveries_lanes (handler=? AND lane=? AND state=?)"),
@@ -451,145 +334,6 @@ fn first_of(db: &Connection, handler: HandlerId, lane: i64) -> Result<Option<(i6
     db.prepare_cached(FIRST_OF_LANE)?
         .query_row(params![handler.0, lane], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()
-}
-
-/// What came of a person's decision about one delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Judged {
-    /// The delivery as it is now.
-    Is(Delivery),
-    /// It is done: that would be a replay.
-    WasDone,
-    /// There is none of that event and handler.
-    Unknown,
-}
-
-/// Applies a person's decision to one delivery.
-pub(in crate::store) fn judge(tx: &mut Tx<'_>, id: EventId, handler: &str, verdict: Verdict) -> Result<Judged> {
-    let found = tx
-        .db
-        .prepare_cached(
-            "SELECT d.event, d.handler FROM deliveries d JOIN events e ON e.seq = d.event \
-             JOIN handlers h ON h.id = d.handler WHERE e.id = ?1 AND h.name = ?2",
-        )?
-        .query_row(params![id.as_bytes(), handler], |row| {
-            Ok(ClaimKey { seq: row.get(0)?, handler: HandlerId(row.get(1)?) })
-        })
-        .optional()?;
-    let Some(key) = found else {
-        return Ok(Judged::Unknown);
-    };
-    let Some(state) = state_at_rest(tx, key)?.filter(|state| *state != DONE) else {
-        return Ok(Judged::WasDone);
-    };
-    apply(tx, key, state, verdict)?;
-    let now = of_event(tx.db, key.seq)?.into_iter().find(|delivery| delivery.handler == handler);
-    Ok(now.map_or(Judged::Unknown, Judged::Is))
-}
-
-/// Applies a person's decision to deliveries that were found in `state`, where one was asked for, and still are. Returns
-/// how many it changed.
-pub(in crate::store) fn judge_all(
-    tx: &mut Tx<'_>,
-    keys: &[ClaimKey],
-    state: Option<DeliveryState>,
-    verdict: Verdict,
-) -> Result<u64> {
-    let mut changed = 0;
-    for key in keys {
-        let now = state_at_rest(tx, *key)?;
-        let Some(now) = now.filter(|now| *now != DONE && state.is_none_or(|state| state == state_of(*now))) else {
-            continue;
-        };
-        changed += u64::from(apply(tx, *key, now, verdict)?);
-    }
-    Ok(changed)
-}
-
-/// The state of a delivery a person decides about. Nothing of its lane is fresh then.
-fn state_at_rest(tx: &mut Tx<'_>, key: ClaimKey) -> Result<Option<i64>> {
-    let look = |tx: &Tx<'_>| -> Result<Option<(i64, Option<i64>)>> {
-        tx.db
-            .prepare_cached("SELECT state, lane FROM deliveries WHERE event = ?1 AND handler = ?2")?
-            .query_row(params![key.seq, key.handler.0], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()
-    };
-    let Some((state, lane)) = look(tx)? else {
-        return Ok(None);
-    };
-    if state != FRESH && lane.is_none_or(|lane| fresh_in_lane(tx, key.handler, lane) == 0) {
-        return Ok(Some(state));
-    }
-    shelve(tx, key.handler, Which::of(lane, key.seq))?;
-    Ok(look(tx)?.map(|(state, _)| state))
-}
-
-fn state_of(stored: i64) -> DeliveryState {
-    match stored {
-        DONE => DeliveryState::Done,
-        DEAD => DeliveryState::Dead,
-        DROPPED => DeliveryState::Dropped,
-        _ => DeliveryState::Pending,
-    }
-}
-
-/// Returns whether anything is different now.
-fn apply(tx: &mut Tx<'_>, key: ClaimKey, state: i64, verdict: Verdict) -> Result<bool> {
-    match (verdict, state) {
-        (Verdict::Drop, READY | BLOCKED | DEAD) => drop_one(tx, key, state).map(|()| true),
-        (Verdict::Retry, _) => retry_one(tx, key, state).map(|()| true),
-        (Verdict::Drop, _) => Ok(false),
-    }
-}
-
-fn drop_one(tx: &mut Tx<'_>, key: ClaimKey, state: i64) -> Result<()> {
-    let lane = set_state(tx, key, DROPPED)?;
-    if state == DEAD {
-        tx.dead(key.handler, -1);
-        return Ok(());
-    }
-    tx.effects.dropped.push(key);
-    tx.pending(key.handler, -1);
-    tx.shelved(key.handler, -1);
-    promote(tx, key.handler, lane)
-}
-
-fn retry_one(tx: &mut Tx<'_>, key: ClaimKey, state: i64) -> Result<()> {
-    tx.db
-        .prepare_cached("UPDATE deliveries SET due = ?3, attempts = 0 WHERE event = ?1 AND handler = ?2")?
-        .execute(params![key.seq, key.handler.0, tx.now.millis()])?;
-    tx.effects.renewed.push(key);
-    match state {
-        DEAD => tx.dead(key.handler, -1),
-        READY | BLOCKED => {
-            tx.wake(key.handler);
-            return set_state(tx, key, state).map(|_| ());
-        }
-        _ => {}
-    }
-    tx.pending(key.handler, 1);
-    tx.shelved(key.handler, 1);
-    let lane = set_state(tx, key, BLOCKED)?;
-    enter_lane(tx, key, lane)
-}
-
-/// Finds the place of a delivery that has become pending again: first of its lane if it is the oldest there.
-fn enter_lane(tx: &mut Tx<'_>, key: ClaimKey, lane: Option<i64>) -> Result<()> {
-    let first = lane.map_or(Ok(None), |lane| first_of(tx.db, key.handler, lane))?;
-    if let Some((seq, rank)) = first {
-        let other = ClaimKey { handler: key.handler, seq };
-        let own_rank: i64 = tx
-            .db
-            .prepare_cached("SELECT rank FROM deliveries WHERE event = ?1 AND handler = ?2")?
-            .query_row(params![key.seq, key.handler.0], |row| row.get(0))?;
-        if rank < own_rank {
-            return Ok(());
-        }
-        set_state(tx, other, BLOCKED)?;
-    }
-    set_state(tx, key, READY)?;
-    tx.wake(key.handler);
-    Ok(())
 }
 
 /// Returns the lane.
@@ -603,7 +347,7 @@ fn set_state(tx: &Tx<'_>, key: ClaimKey, state: i64) -> Result<Option<i64>> {
 
 /// Receipt of the oldest event pending for a handler. Looks at a bounded number of lanes: with more of them behind than
 /// that, the answer may be somewhat too young.
-pub(in crate::store) fn oldest_pending(db: &Connection, handler: HandlerId) -> Result<Option<Timestamp>> {
+pub(super) fn oldest_pending(db: &Connection, handler: HandlerId) -> Result<Option<Timestamp>> {
     const LANES_MAX: i64 = 10_000;
     let oldest = "SELECT e.received_at FROM events e WHERE e.seq = (SELECT min(event) FROM \
                   (SELECT event FROM (SELECT event FROM deliveries WHERE handler = ?1 AND state = 0 ORDER BY due LIMIT ?2) \
@@ -611,6 +355,15 @@ pub(in crate::store) fn oldest_pending(db: &Connection, handler: HandlerId) -> R
                    AND event >= (SELECT value FROM meta WHERE key = 'fresh_from')))";
     let received_at = db.prepare_cached(oldest)?.query_row([handler.0, LANES_MAX], |row| row.get(0)).optional()?;
     Ok(received_at.map(Timestamp::from_millis))
+}
+
+fn state_of(stored: i64) -> DeliveryState {
+    match stored {
+        DONE => DeliveryState::Done,
+        DEAD => DeliveryState::Dead,
+        DROPPED => DeliveryState::Dropped,
+        _ => DeliveryState::Pending,
+    }
 }
 
 fn cut(error: &str) -> &str {
