@@ -32,7 +32,10 @@ COPY --from=build /livehook /usr/local/bin/livehook
 COPY --from=build --chown=65532:65532 /empty /data
 # The callbacks are for others to reach, so a start without a callback key ends with exit code 78 and says what to set.
 # The admin listener stays on the loopback address inside until an address and a token are given.
-ENV LIVEHOOK_SERVER__LISTEN=0.0.0.0:8080 \
+# What large bodies have used goes back to the system at once: glibc otherwise raises this threshold to twice the largest
+# block it has seen, and keeps as much in each of its heaps.
+ENV GLIBC_TUNABLES=glibc.malloc.trim_threshold=131072 \
+    LIVEHOOK_SERVER__LISTEN=0.0.0.0:8080 \
     LIVEHOOK_STORE__URL=sqlite:/data/livehook.db
 # Relative paths of handlers lead into the volume, the one place that can be written.
 WORKDIR /data
