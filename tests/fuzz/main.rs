@@ -13,6 +13,8 @@ mod kinds;
 mod signature;
 #[path = "properties/spills.rs"]
 mod spills;
+#[path = "properties/when.rs"]
+mod when;
 
 use std::fs;
 
@@ -55,4 +57,9 @@ fn every_seed_of_configurations_holds() {
 #[test]
 fn every_seed_of_spills_holds() {
     replay("spills", &["../samples"], spills::holds);
+}
+
+#[test]
+fn every_seed_of_expressions_holds() {
+    replay("when", &[], when::holds);
 }
