@@ -8,6 +8,7 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, operators};
 
 use super::WhenFault;
 use crate::event::{Kind, Verification};
+use crate::handler::excerpt::excerpt;
 use crate::handler::seen::EVENT_MEMBERS;
 
 /// What an expression may name beside its own variables.
@@ -153,7 +154,7 @@ impl<'a> Look<'a> {
                 self.own.truncate(before);
             }
             Expr::Struct(structure) => {
-                self.say(&structure.type_name, format!("there is no type `{}` to make one of", structure.type_name));
+                self.say(&structure.type_name, &format!("there is no type `{}` to make one of", structure.type_name));
             }
             _ => parts(expression).into_iter().for_each(|part| self.at(part)),
         }
@@ -162,14 +163,14 @@ impl<'a> Look<'a> {
     fn variable(&mut self, name: &str) {
         let plain = name.trim_start_matches('.');
         if !VARIABLES.contains(&plain) && !self.own.contains(&name) && !TYPES.contains(&plain) {
-            self.say(plain, format!("there is no variable `{plain}`; there are `event` and `data`"));
+            self.say(plain, &format!("there is no variable `{plain}`; there are `event` and `data`"));
         }
     }
 
     fn member(&mut self, name: &str) {
         if !EVENT_MEMBERS.contains(&name) {
             let nearest = nearest(name, &EVENT_MEMBERS);
-            self.say(name, format!("`event` has no member `{name}`; the nearest is `{nearest}`"));
+            self.say(name, &format!("`event` has no member `{name}`; the nearest is `{nearest}`"));
         }
     }
 
@@ -179,7 +180,7 @@ impl<'a> Look<'a> {
         let name = if is_optional { format!("optional.{}", call.func_name) } else { call.func_name.clone() };
         if name.starts_with(|c: char| c.is_alphabetic()) && !FUNCTIONS.contains(&name.as_str()) {
             let nearest = nearest(&name, &FUNCTIONS);
-            self.say(&call.func_name, format!("there is no function `{name}`; the nearest is `{nearest}`"));
+            self.say(&call.func_name, &format!("there is no function `{name}`; the nearest is `{nearest}`"));
         }
         self.comparison(call);
         let by_name = [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT];
@@ -211,13 +212,15 @@ impl<'a> Look<'a> {
         };
         for value in values.into_iter().filter_map(text) {
             if let Some(what) = never(member, value) {
-                self.say(value, what);
+                self.say(value, &what);
             }
         }
     }
 
-    /// Notes a fault about a word, with the first place where the expression has it.
-    fn say(&mut self, word: &str, what: String) {
+    /// Notes a fault about a word, with the first place where the expression has it. What it repeats of the expression
+    /// stays on one line.
+    fn say(&mut self, word: &str, what: &str) {
+        let what = excerpt(what.as_bytes(), &[], usize::MAX);
         let fault = WhenFault { place: place_of(word, self.source), what };
         if !self.faults.contains(&fault) {
             self.faults.push(fault);

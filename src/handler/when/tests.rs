@@ -115,6 +115,8 @@ fn faults_are_told_with_their_place() {
     }
     let kinds = faults(r#"event.kind in ["relay", "images"]"#);
     assert!(kinds[0].starts_with("at 1:26: `images` is no kind of event; the kinds are stream-push"), "{kinds:?}");
+    let lines = faults(r#"event.kind == "a\n\tb""#);
+    assert!(lines[0].starts_with("`a b` is no kind of event"), "on one line: {lines:?}");
     for when in ["event.kind ==", "", "data.x = 1", "(", "'open"] {
         assert!(faults(when)[0].starts_with("at 1:"), "{when}: {:?}", faults(when));
     }

@@ -41,7 +41,8 @@ pub(crate) fn holds(data: &[u8]) {
         .body(Body::from(Bytes::copy_from_slice(body.get(1..).unwrap_or_default())));
     let Ok(request) = request else { return };
     // A path that is not UTF-8 once decoded is refused in plain text.
-    let raw = target.contains("/body") || method == "HEAD" || !target.contains("/api/v1/") || target.contains('%');
+    let path = request.uri().path();
+    let raw = path.contains("/body") || method == "HEAD" || !path.starts_with("/api/v1/") || path.contains('%');
     BENCH.with(|bench| {
         let (status, answer) = bench.runtime.block_on(async {
             let response = bench.routes.clone().oneshot(request).await.expect("an answer");
