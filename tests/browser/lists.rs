@@ -32,6 +32,14 @@ async fn look_away(page: &Page) {
     page.script("document.activeElement.blur()", vec![]).await;
 }
 
+/// Shows the events of two streams, and none that come later.
+async fn two_rooms(page: &Page, app: &TestApp) {
+    app.accept_signed(&push("room-1", 1)).await;
+    app.accept_signed(&push("room-2", 2)).await;
+    page.open("#/events?follow=no").await;
+    page.sees(".count", "2 in all").await;
+}
+
 async fn names(page: &Page) -> String {
     page.text("tbody td:nth-child(2)").await.replace('\n', " ")
 }
@@ -98,11 +106,7 @@ async fn what_somebody_else_has_decided_leaves_the_list_and_what_is_further_down
 #[tokio::test]
 async fn a_late_answer_to_an_old_question_shows_nothing() {
     visit(Setup::new(), async |page, app| {
-        let app = app.as_ref().unwrap();
-        app.accept_signed(&push("room-1", 1)).await;
-        app.accept_signed(&push("room-2", 2)).await;
-        page.open("#/events?follow=no").await;
-        page.sees(".count", "2 in all").await;
+        two_rooms(page, app.as_ref().unwrap()).await;
         page.script(HOLD, vec![json!("stream=room-1")]).await;
         page.type_in("input[name=stream]", "room-1").await;
         eventually("it was asked", async || (page.script("return window.asked", vec![]).await == 1).then_some(()))
@@ -119,11 +123,7 @@ async fn a_late_answer_to_an_old_question_shows_nothing() {
 #[tokio::test]
 async fn two_filters_changed_at_once_both_count() {
     visit(Setup::new(), async |page, app| {
-        let app = app.as_ref().unwrap();
-        app.accept_signed(&push("room-1", 1)).await;
-        app.accept_signed(&push("room-2", 2)).await;
-        page.open("#/events?follow=no").await;
-        page.sees(".count", "2 in all").await;
+        two_rooms(page, app.as_ref().unwrap()).await;
         let both = "const [stream, kind] = ['stream', 'kind'].map(name => document.querySelector(`[name=${name}]`));
             stream.value = 'room-1';
             stream.dispatchEvent(new Event('input'));

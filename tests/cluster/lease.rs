@@ -27,14 +27,19 @@ async fn in_order(sink: &Sink, count: usize) {
     sink.check(&[u64::try_from(count).unwrap()]);
 }
 
+/// One whose attempts last as long as the sink keeps its answers back.
+fn patient(sink: &Sink) -> String {
+    format!("{}timeout = \"2m\"\n", http_handler(sink.address))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_dies_leaves_what_it_had_in_hand_to_the_others() {
     let Some(server) = Server::start().await else { return };
     let sink = Sink::start().await;
-    let first = Replica::start(&server.url(), "", &http_handler(sink.address)).await;
+    let first = Replica::start(&server.url(), "", &patient(&sink)).await;
     with_one_in_hand(&sink, std::slice::from_ref(&first)).await;
     let mut first = first;
-    let others = three(&server.url(), &http_handler(sink.address)).await;
+    let others = three(&server.url(), &patient(&sink)).await;
     for (number, replica) in (1..).zip(&others) {
         assert_eq!(replica.running().post(event(0, number)).await, Some(200));
     }
@@ -48,7 +53,7 @@ async fn a_replica_that_dies_leaves_what_it_had_in_hand_to_the_others() {
 async fn a_replica_that_stops_cleanly_gives_back_what_it_had_not_begun() {
     let Some(server) = Server::start().await else { return };
     let sink = Sink::start().await;
-    let mut replicas = three(&server.url(), &http_handler(sink.address)).await;
+    let mut replicas = three(&server.url(), &patient(&sink)).await;
     with_one_in_hand(&sink, &replicas).await;
     sink.open(true);
     for replica in &mut replicas[..2] {
@@ -62,10 +67,10 @@ async fn a_replica_that_stops_cleanly_gives_back_what_it_had_not_begun() {
 async fn a_replica_that_hung_records_nothing_over_the_one_that_took_over() {
     let Some(server) = Server::start().await else { return };
     let sink = Sink::start().await;
-    let hung = Replica::start(&server.url(), "", &http_handler(sink.address)).await;
+    let hung = Replica::start(&server.url(), "", &patient(&sink)).await;
     with_one_in_hand(&sink, std::slice::from_ref(&hung)).await;
     let before = holder(&server);
-    let other = Replica::start(&server.url(), "", &http_handler(sink.address)).await;
+    let other = Replica::start(&server.url(), "", &patient(&sink)).await;
     assert_eq!(other.running().post(event(0, 1)).await, Some(200));
     hung.running().signal(Signal::STOP);
     crate::eventually("the other has it in hand", async || {

@@ -2,7 +2,7 @@
 //! taken away; and what is asked of them: nothing lost, nothing out of order, nothing twice where nothing crashed.
 //!
 //! The server's programs (`initdb`, `postgres`) are looked for where packages put them; `LIVEHOOK_TEST_POSTGRES_BIN` names
-//! another folder. Without them the tests are skipped, and say so; with `CI=true` that is a failure.
+//! another folder. Without them the tests are skipped, and say so; with `CI` set that is a failure.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 #[path = "../it/handlers/certificates.rs"]
@@ -17,6 +17,9 @@ mod lease;
 #[expect(dead_code, reason = "it has more than is needed here")]
 mod letter;
 mod load;
+#[path = "../it/handlers/process.rs"]
+#[expect(dead_code, reason = "it has more than is needed here")]
+mod process;
 #[path = "../crash/program.rs"]
 #[expect(dead_code, reason = "it has more than is needed here")]
 mod program;

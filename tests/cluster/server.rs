@@ -1,7 +1,7 @@
 //! A PostgreSQL server of the tests' own, in a temporary folder, on a free port.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use crate::process::{free_port, user_ids};
 
 /// The password of the only user, `postgres`.
 pub(crate) const PASSWORD: &str = "quite-secret";
@@ -58,7 +60,7 @@ impl Server {
 
     /// One that has nothing yet.
     fn at(bin: PathBuf) -> Self {
-        let user = rustix::process::getuid().is_root().then(postgres_user);
+        let user = rustix::process::getuid().is_root().then(|| user_ids("postgres"));
         let folder = tempfile::Builder::new().prefix("livehook-pg-").tempdir().unwrap();
         let server = Self { bin, folder, port: free_port(), settings: Vec::new(), user, child: None };
         server.own(server.folder.path());
@@ -179,17 +181,4 @@ fn bin() -> Option<PathBuf> {
         eprintln!("SKIPPED: {what}");
     }
     found
-}
-
-/// The user that its package has made for it.
-fn postgres_user() -> (u32, u32) {
-    let users = fs::read_to_string("/etc/passwd").unwrap();
-    let mut fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let own = fields.find(|fields| fields.first() == Some(&"postgres")).expect("a user postgres, since we are root");
-    (own[2].parse().unwrap(), own[3].parse().unwrap())
-}
-
-/// It may be taken by somebody else before the server has it; then the server says so, and the test fails.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

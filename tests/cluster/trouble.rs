@@ -23,6 +23,7 @@ async fn with_trouble(way: Way) {
     assert_eq!(replica.running().post(event(0, 0)).await, Some(200));
     assert_eq!(replica.status("/readyz").await, 200);
     crate::eventually("it is delivered", async || (sink.events() == 1).then_some(())).await;
+    replica.running().drained(&["hook"]).await;
     proxy.set(way);
     for number in 1..=EVENTS {
         assert_eq!(replica.running().post(event(0, number)).await, Some(200), "spilled, and so answered");

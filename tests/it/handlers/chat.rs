@@ -92,8 +92,7 @@ async fn events_become_messages_no_more_than_the_rate_and_waiting_costs_one_atte
 
 #[tokio::test]
 async fn a_service_that_is_away_gets_its_messages_later_and_a_wrong_key_is_dead() {
-    let (listener, address) = listener().await;
-    drop(listener);
+    let address = SocketAddr::from(([127, 0, 0, 1], super::process::free_port()));
     let away = app(address, 20).await;
     away.accept_signed(&push("room", 1)).await;
     eventually("it has tried", async || away.pending().await.first().filter(|row| row["attempts"] == 1).map(|_| ()))
@@ -104,7 +103,7 @@ async fn a_service_that_is_away_gets_its_messages_later_and_a_wrong_key_is_dead(
     away.await_deliveries("done", 1).await;
     away.finish().await;
 
-    let (listener, address) = self::listener().await;
+    let (listener, address) = listener().await;
     let robot = Robot::answering(listener, r#"{"errcode":93000,"errmsg":"invalid webhook url"}"#);
     let refused = app(address, 20).await;
     refused.accept_signed(&push("room", 1)).await;

@@ -4,7 +4,6 @@
 use std::sync::{Arc, Weak};
 
 use livehook::handler::Target;
-use livehook::handler::server::ServerUrl;
 use livehook::handler::sql::{Field, Settings};
 use serde_json::{Value, json};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
@@ -13,7 +12,8 @@ use tokio::sync::Mutex;
 
 use super::certificates::Certificates;
 use super::servers::{
-    EVENTS, Server, assert_all_in_order, deliver_through_a_crash, event, made, permanent, ready_made_table, transient,
+    EVENTS, Server, assert_all_in_order, deliver_through_a_crash, event, made, permanent, ready_made_table,
+    rows_at as settings, transient,
 };
 use crate::app::{eventually, push};
 
@@ -27,17 +27,6 @@ async fn shared() -> Option<Arc<Server>> {
     let server = Arc::new(Server::start_mariadb().await?);
     *shared = Arc::downgrade(&server);
     Some(server)
-}
-
-/// For the ready-made table.
-fn settings(url: &str) -> Settings {
-    let defaults = Field::ALL.into_iter().filter(|(name, _)| Field::DEFAULTS.contains(name));
-    Settings {
-        server: ServerUrl::new(url.parse().unwrap()),
-        table: vec!["css_events".to_owned()],
-        columns: defaults.map(|(name, field)| (field, name.to_owned())).collect(),
-        connections: 4,
-    }
 }
 
 fn url(server: &Server, database: &str) -> String {

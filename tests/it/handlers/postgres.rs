@@ -1,7 +1,6 @@
 //! `postgres`, against servers of the tests' own.
 
 use livehook::handler::Target;
-use livehook::handler::server::ServerUrl;
 use livehook::handler::sql::{Field, Settings};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -9,23 +8,13 @@ use sqlx::{Connection as _, Row as _};
 
 use super::certificates::Certificates;
 use super::servers::{
-    EVENTS, Server, assert_all_in_order, deliver_through_a_crash, event, made, permanent, ready_made_table, transient,
+    EVENTS, Server, assert_all_in_order, deliver_through_a_crash, event, made, permanent, ready_made_table,
+    rows_at as settings, transient,
 };
 use crate::app::{eventually, push};
 
 fn url(server: &Server) -> String {
     format!("postgres://postgres@127.0.0.1:{}/postgres", server.port)
-}
-
-/// For the ready-made table.
-fn settings(url: &str) -> Settings {
-    let defaults = Field::ALL.into_iter().filter(|(name, _)| Field::DEFAULTS.contains(name));
-    Settings {
-        server: ServerUrl::new(url.parse().unwrap()),
-        table: vec!["css_events".to_owned()],
-        columns: defaults.map(|(name, field)| (field, name.to_owned())).collect(),
-        connections: 4,
-    }
 }
 
 async fn client(server: &Server) -> PgConnection {

@@ -241,7 +241,7 @@ pub(crate) fn is_there(program: &str, package: &str) -> bool {
 }
 
 /// The numbers of a user and its group.
-fn user_ids(name: &str) -> (u32, u32) {
+pub(crate) fn user_ids(name: &str) -> (u32, u32) {
     let users = std::fs::read_to_string("/etc/passwd").unwrap();
     let row = users.lines().find(|row| row.split(':').next() == Some(name)).unwrap();
     let numbers: Vec<u32> = row.split(':').skip(2).take(2).map(|number| number.parse().unwrap()).collect();

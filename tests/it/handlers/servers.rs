@@ -139,3 +139,16 @@ pub(crate) fn assert_all_in_order(mut ids: Vec<String>, arrived: &[Value], once:
     ids.retain(|id| !seen.contains(id));
     assert!(ids.is_empty(), "{} are lost: {ids:?}", ids.len());
 }
+
+/// What a handler of the ready-made table of a database is configured with.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(crate) fn rows_at(url: &str) -> livehook::handler::sql::Settings {
+    use livehook::handler::sql::{Field, Settings};
+    let defaults = Field::ALL.into_iter().filter(|(name, _)| Field::DEFAULTS.contains(name));
+    Settings {
+        server: livehook::handler::server::ServerUrl::new(url.parse().unwrap()),
+        table: vec!["css_events".to_owned()],
+        columns: defaults.map(|(name, field)| (field, name.to_owned())).collect(),
+        connections: 4,
+    }
+}
