@@ -162,8 +162,9 @@ impl<J: Load> Queue<J> {
 
     /// Waits until there is something to do, at most for `patience`.
     pub(super) fn take(&self, patience: Duration) -> Taken<J> {
-        let nothing =
-            |w: &mut Waiting<J>| w.jobs.is_empty() && w.claims.is_empty() && w.released.is_empty() && !w.closed;
+        let nothing = |w: &mut Waiting<J>| {
+            w.jobs.is_empty() && w.claims.is_empty() && w.released.is_empty() && !w.nudged && !w.closed
+        };
         let (mut waiting, _) =
             self.arrived.wait_timeout_while(self.lock(), patience, nothing).unwrap_or_else(PoisonError::into_inner);
         let count = waiting.jobs.len().min(BATCH_MAX);

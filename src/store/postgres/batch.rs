@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use super::append::append_all;
 use super::connect::said;
 use super::deliveries::settle_all;
+use super::groups::Groups;
 use super::jobs::{Job, Work};
 use super::tx::Tx;
 
@@ -46,6 +47,8 @@ async fn run_alone(tx: &mut Tx, job: &mut Job) -> Result<Option<String>> {
         Err(error) if is_trouble(&error) => Err(error),
         Err(error) => {
             tx.effects = before;
+            // It may know groups that go with the savepoint.
+            tx.groups = Groups::default();
             sqlx::raw_sql("ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one").execute(&mut tx.db).await?;
             let error = said(&error);
             tracing::error!(error, "a write was refused by the store");

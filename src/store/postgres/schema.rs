@@ -106,8 +106,8 @@ CREATE UNIQUE INDEX claims_lanes ON claims (handler, lane) WHERE lane IS NOT NUL
 /// Where the version stands.
 const FOUND: &str = "SELECT value FROM meta WHERE key = 'version'";
 
-/// Brings the schema to the newest format, each step in its own transaction; of several replicas that begin together
-/// one does it and the others wait for it. Refuses what a newer version wrote.
+/// Brings the schema to the newest format, in one transaction; of several replicas that begin together one does it and
+/// the others wait for it. Refuses what a newer version wrote.
 pub(super) async fn migrate(db: &mut PgConnection, schema: &str) -> Result<(), OpenError> {
     let mut tx = db.begin().await?;
     wait_for(&mut tx, Lock::Migrate).await?;

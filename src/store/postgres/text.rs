@@ -52,9 +52,15 @@ pub(super) fn key(text: &str) -> Cow<'_, str> {
         return written;
     }
     let digest = hex::encode(Sha256::digest(text));
-    let head = KEY_BYTES_MAX - digest.len() - ESCAPE.len_utf8();
+    // Behind an escape stands in written text `0` or another one, never this.
+    let mark = format!("{ESCAPE}#{digest}");
+    let head = KEY_BYTES_MAX - mark.len();
     let cut = (0..=head).rev().find(|at| written.is_char_boundary(*at)).unwrap_or(0);
-    Cow::Owned(format!("{}{ESCAPE}{digest}", &written[..cut]))
+    let cut = &written[..cut];
+    let escapes = cut.chars().rev().take_while(|char| *char == ESCAPE).count();
+    // Half of what is written for one character would make another of the mark.
+    let cut = if escapes % 2 == 1 { cut.strip_suffix(ESCAPE).unwrap_or(cut) } else { cut };
+    Cow::Owned(format!("{cut}{mark}"))
 }
 
 #[cfg(test)]
@@ -79,5 +85,17 @@ mod tests {
             assert!(key(&text).len() <= KEY_BYTES_MAX, "{}", key(&text).len());
         }
         assert_ne!(key(&long("a")), key(&long("b")));
+    }
+
+    #[test]
+    fn no_text_is_written_as_the_key_of_a_longer_one() {
+        for number in 0..200 {
+            for odd in ["\0", "\u{10ffff}", "\0\u{10ffff}"] {
+                let long = format!("{}{}", "x".repeat(number), odd.repeat(200));
+                let own = key(&long).into_owned();
+                assert!(own.len() <= KEY_BYTES_MAX);
+                assert_ne!(key(&from_sql(own.clone())), own, "{number}");
+            }
+        }
     }
 }
