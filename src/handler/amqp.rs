@@ -135,7 +135,7 @@ fn properties(
         .with_content_type(short(media_type.to_owned())?)
         .with_delivery_mode(PERSISTENT)
         .with_message_id(short(event.id.to_string())?)
-        .with_type(short(format!("com.tencentcloud.css.{}", event.facts.kind))?)
+        .with_type(short(cloudevent::type_of(event))?)
         .with_app_id(short("livehook".to_owned())?)
         .with_headers(headers))
 }

@@ -6,8 +6,7 @@ use std::error::Error;
 use crate::event::Event;
 
 /// `configured` and what is secret in the body of an event, which the other side has seen and may repeat: as written in
-/// JSON, as meant, and each value where it is a query, decoded and not. The longest first, so that a part does not spoil the search for
-/// the whole.
+/// JSON, as meant, and each value where it is a query, decoded and not.
 pub(super) fn hidden<'a>(configured: impl IntoIterator<Item = &'a str>, event: &Event) -> Vec<String> {
     let mut hidden: Vec<_> = configured.into_iter().map(str::to_owned).collect();
     for (_, value) in event.json().members().filter(|(name, _)| matches!(&*name.text(), "stream_param" | "sign")) {
@@ -18,7 +17,6 @@ pub(super) fn hidden<'a>(configured: impl IntoIterator<Item = &'a str>, event: &
         hidden.extend(written.map(|(_, value)| value.to_owned()));
         hidden.extend([value.raw().trim_matches('"').to_owned(), text.into_owned()]);
     }
-    hidden.sort_by_key(|text| Reverse(text.len()));
     hidden
 }
 
@@ -29,7 +27,10 @@ const PARTS_MAX: usize = 32;
 /// of less than four bytes are left in: they would be found everywhere and give nothing away.
 pub(super) fn excerpt(text: &[u8], hidden: &[String], chars_max: usize) -> String {
     let mut text = String::from_utf8_lossy(text).into_owned();
-    for secret in hidden.iter().filter(|secret| secret.len() >= 4) {
+    // The longest first, so that a part does not spoil the search for the whole.
+    let mut hidden: Vec<_> = hidden.iter().filter(|secret| secret.len() >= 4).collect();
+    hidden.sort_by_key(|secret| Reverse(secret.len()));
+    for secret in hidden {
         text = text.replace(secret.as_str(), "…");
     }
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -84,5 +85,11 @@ mod tests {
         assert_eq!(excerpt(b"no \x1b[31m\r\n  hunter22, \xFFa", &hidden, 100), "no [31m …, \u{FFFD}a");
         assert_eq!(excerpt("é".repeat(9).as_bytes(), &[], 3), "ééé…");
         assert_eq!(excerpt(b"", &[], 3), "");
+    }
+
+    #[test]
+    fn a_secret_that_begins_another_does_not_spoil_it() {
+        let hidden = ["livehook".to_owned(), "livehook-2024".to_owned()];
+        assert_eq!(excerpt(b"livehook and livehook-2024", &hidden, 100), "\u{2026} and \u{2026}");
     }
 }

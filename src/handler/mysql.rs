@@ -84,11 +84,12 @@ impl Database for Server {
 
     fn is_final(&self, error: &dyn DatabaseError) -> bool {
         let number = error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
-        number == Some(PACKET_TOO_LARGE)
+        number.is_some_and(|number| NEVER_FITS.contains(&number))
             || error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
     }
 }
 
 const STRICT: &str = "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')";
-/// `ER_NET_PACKET_TOO_LARGE`: more than `max_allowed_packet`.
-const PACKET_TOO_LARGE: u16 = 1153;
+/// More than `max_allowed_packet`, and what MySQL, other than MariaDB, gives no class of its own: a value that would be cut,
+/// one that is wrong for the type or character set of its column, a broken CHECK.
+const NEVER_FITS: [u16; 4] = [1153, 1265, 1366, 3819];

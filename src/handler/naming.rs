@@ -74,11 +74,6 @@ impl Template {
         Ok(Self { text: text.to_owned(), parts })
     }
 
-    /// As it was written.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
     /// The name for an event.
     pub fn fill(&self, event: &Event) -> String {
         let mut name = String::with_capacity(self.text.len());

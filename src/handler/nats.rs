@@ -40,7 +40,7 @@ pub struct Settings {
     pub nkey: Option<Secret>,
     /// The text of a credentials file: a JWT and the seed of its nkey.
     pub credentials: Option<Secret>,
-    /// Certificates (PEM) to trust beside the system's.
+    /// Certificates (PEM) to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// What events are published under.
     pub subject: Template,

@@ -233,9 +233,12 @@ impl<D: Database> Handler for Inserter<D> {
     }
 }
 
-/// By its SQLSTATE: the connection failed, or the server is being stopped.
+/// By its SQLSTATE: the connection failed, the server is being stopped, or it has become one that only reads (25006), as
+/// after a failover.
 fn ends_the_connection(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_none_or(|code| code.starts_with("08") || code.starts_with("57") || code.starts_with(NOT_LET_IN))
+    error.code().is_none_or(|code| {
+        code == "25006" || code.starts_with("08") || code.starts_with("57") || code.starts_with(NOT_LET_IN)
+    })
 }
 
 /// The SQLSTATE class of refused credentials.

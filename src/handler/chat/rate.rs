@@ -1,7 +1,8 @@
 //! So many messages in any minute, and a turn for each delivery that must wait.
 //!
 //! A delivery that comes too early is told when its turn is, and is admitted when it comes back then. So waiting costs a
-//! delivery one attempt, however many wait, and not all it has. Turns are forgotten with the process.
+//! delivery one attempt for each hour of it, which is as long as anybody is left alone, and not all it has. Turns are
+//! forgotten with the process, and when a reload makes the handler anew.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

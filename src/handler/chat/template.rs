@@ -81,11 +81,6 @@ impl Template {
         Ok(template)
     }
 
-    /// The template as written.
-    pub fn source(&self) -> &str {
-        &self.source
-    }
-
     /// The message for an event, cut to what the service takes; never empty.
     pub(super) fn render(&self, event: &Event, service: Service) -> String {
         let context = context(event);
