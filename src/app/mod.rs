@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -162,8 +162,8 @@ impl Builder {
         let made = handlers::make(config.handlers.clone(), own, Arc::clone(&clock)).await;
         let handlers = made.map_err(|mut faults| faults.swap_remove(0))?;
         let names: Vec<_> = handlers.iter().map(|made| made.name().to_owned()).collect();
-        let callbacks = bind("server.listen", config.server.listen).await?;
-        let administration = bind("admin.listen", config.admin.listen).await?;
+        let callbacks = bind("server.listen", config.server.listen)?;
+        let administration = bind("admin.listen", config.admin.listen)?;
         let metrics = metrics(&config, &names);
         metrics.start_timestamp_seconds.set(clock.now().secs());
         let store = Store::open(config.store.clone(), &names, stall(&config), Arc::clone(&clock))?;
@@ -329,9 +329,21 @@ fn traces(config: &Config) -> Result<(Traces, Option<Exporter>), BuildError> {
     Ok((traces, Some(exporter)))
 }
 
-async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {
+/// Connections that may wait to be taken: more than this at one moment come again a second later. The system may have a
+/// lower bound (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // What is left of the connections of a former process is in nobody's way.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {
     let fault = |error| BuildError::Bind { key, address, error };
-    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let listener = listen(address).map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
 }
