@@ -359,7 +359,8 @@ impl Desk {
 
     /// Whether the transaction was committed whose commit had no answer: its number says so. Asked in turn, since the
     /// server may still be busy with it; and with a commit behind it, since a server that crashed shows what its standbys may
-    /// not have.
+    /// not have. Where others took this replica for dead meanwhile its number is gone, and it counts as not committed: events
+    /// and settlements are known again all the same, but a replay may begin twice.
     async fn resolve(&mut self) -> Result<Option<Outcome>> {
         let Some(number) = self.doubt.as_ref().map(|doubt| doubt.batch) else {
             return Ok(None);
